@@ -1,0 +1,8 @@
+//! Objects: batches in, Parquet files and a commit log out, exactly once.
+//!
+//! Owns: the object layout, the Parquet files, the commit log, and the order in which files become visible.
+//! Does not: speak to Postgres (of it, this crate knows only `Lsn`) or to AWS (it states the [`store::Store`] trait).
+//! Holds: the invariants I3, I4 and I5 of ARCHITECTURE.md.
+//! Fails: [`Error`]; `Fenced` when another writer lives.
+
+pub mod store;

@@ -1,0 +1,16 @@
+//! The daemon: sessions with Postgres, the pipeline, configuration, command line, metrics and HTTP.
+//!
+//! Owns: everything that waits, and the one loop that moves rows from Postgres to the lake.
+//! Does not: decode the wire (`pgoutput`), give it meaning (`tables`), or write objects (`lake`, `store`).
+//! Holds: `confirmed <= published <= logged <= cut <= received` (I1).
+//! Fails: [`error::Error`], whose kind is the next action and the exit code.
+
+
+
+
+
+
+
+
+
+
