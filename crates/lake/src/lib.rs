@@ -5,4 +5,16 @@
 //! Holds: the invariants I3, I4 and I5 of ARCHITECTURE.md.
 //! Fails: [`Error`]; `Fenced` when another writer lives.
 
+pub mod error;
+pub mod gauge;
+pub mod layout;
+pub mod log;
+pub mod parquet;
+pub mod publish;
+pub mod retry;
 pub mod store;
+pub mod time;
+pub mod watermark;
+pub mod writer;
+
+pub use error::Error;

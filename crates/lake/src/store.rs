@@ -140,7 +140,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError>;
 
     /// Up to `limit` objects under `prefix` whose key sorts after `start_after`, in key order.
-    async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<Vec<Listed>, StoreError>;
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError>;
 
     /// Begins an upload; nothing is visible.
     async fn create_upload(&self, key: &str) -> Result<String, StoreError>;
@@ -158,7 +163,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     ) -> Result<Part, StoreError>;
 
     /// Makes the object visible, whole. Durable once it returns `Done`. Idempotent.
-    async fn complete_upload(&self, key: &str, upload_id: &str, parts: &[Part]) -> Result<Completed, StoreError>;
+    async fn complete_upload(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[Part],
+    ) -> Result<Completed, StoreError>;
 
     /// Throws an upload away. An unknown upload is no error.
     async fn abort_upload(&self, key: &str, upload_id: &str) -> Result<(), StoreError>;

@@ -15,6 +15,8 @@ pub mod message;
 pub mod reader;
 
 pub use decode::{Decoder, Options};
+#[cfg(feature = "encode")]
+pub use encode::{TupleBuilder, encode};
 pub use lsn::{Lsn, LsnRange};
 pub use message::*;
-pub use reader::DecodeError;
+pub use reader::{CellIter, DecodeError, Problem};

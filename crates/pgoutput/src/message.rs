@@ -9,7 +9,9 @@ use crate::lsn::Lsn;
 use crate::reader::CellIter;
 
 /// Object identifier of a relation or type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Oid(pub u32);
 

@@ -5,12 +5,15 @@
 //! Holds: `confirmed <= published <= logged <= cut <= received` (I1).
 //! Fails: [`error::Error`], whose kind is the next action and the exit code.
 
-
-
-
-
-
-
-
-
-
+pub mod buffers;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod pipeline;
+pub mod retry;
+pub mod source;
+pub mod status;

@@ -3,10 +3,27 @@
 //! Owns: connections, the replication session, the slot, and what is read from the catalogs.
 //! Does not: decide what a message means, or when to confirm.
 //! Holds: SQL identifiers are quoted in `sql` only; every session pins the settings that change how values print.
-//! Fails: [`crate::error::Error`]; transient unless proven definite.
+//! Fails: [`crate::error::Error`]; transient unless proven definite, and a server's own error is kept as its cause.
 
 pub mod catalog;
 pub mod connect;
+mod dial;
+pub mod fault;
+mod frames;
+pub mod options;
+mod published;
+mod server;
 pub mod session;
+mod settings;
 pub mod slot;
 pub mod sql;
+mod startup;
+pub mod stream;
+mod tls;
+
+pub use connect::install_crypto;
+pub use fault::is_slot_active;
+pub use options::{ConnectOptions, Secret, SslMode};
+pub use session::Session;
+pub use sql::{Sql, connect_sql};
+pub use stream::{Received, Start, Stream};

@@ -1,0 +1,103 @@
+//! Where every object lies: keys, relative to the lake's prefix.
+//!
+//! Owns: the names of data files and control objects, and the partition of a row.
+//! Does not: touch a store.
+//! Holds: names of tables map to paths one to one; no data path has a part that query engines hide (`_`, `.`), and no control
+//! object ends in `.parquet`. A row's partition is its transaction's commit hour (I7).
+//! Fails: never.
+
+use pgoutput::Lsn;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::time;
+
+/// What identifies the lake: who writes it, from which slot.
+pub const LAKE: &str = "_tributary/lake.json";
+/// The last published cut.
+pub const WATERMARK: &str = "_tributary/watermark.json";
+/// Under which all log entries lie.
+pub const LOG_PREFIX: &str = "_tributary/log/";
+/// Under which the folded states of the log lie.
+pub const CHECKPOINT_PREFIX: &str = "_tributary/log/_checkpoint/";
+
+/// A folder of data files: one UTC hour of commit time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Partition {
+    /// Hours since 1970-01-01 00:00 UTC.
+    pub hour: i64,
+}
+
+impl Partition {
+    /// The partition of a transaction that committed at this time.
+    pub fn of(commit_unix_micros: i64) -> Partition {
+        Partition { hour: commit_unix_micros.div_euclid(3_600_000_000) }
+    }
+
+    /// `cdc_date=2026-08-01/cdc_hour=00`
+    pub fn path(self) -> String {
+        let date = time::date_of_day(self.hour.div_euclid(24));
+        let hour = self.hour.rem_euclid(24);
+        format!("cdc_date={:04}-{:02}-{:02}/cdc_hour={hour:02}", date.year, date.month, date.day)
+    }
+}
+
+/// The folder of a table, `schema/table`, in names that every query engine accepts.
+///
+/// A name of `[a-z0-9_]` that does not begin with an underscore stays as it is. Any other is spelt in those letters and gets
+/// eight hexadecimal digits of its SHA-256, so that two names never meet by accident; who assigns paths compares them all the same.
+pub fn table_path(schema: &str, table: &str) -> String {
+    format!("{}/{}", path_name(schema), path_name(table))
+}
+
+fn path_name(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if !name.is_empty() && !name.starts_with('_') && name.chars().all(is_plain) {
+        return name.to_owned();
+    }
+    let spelt: String =
+        name.chars().map(|c| c.to_ascii_lowercase()).map(|c| if is_plain(c) { c } else { '_' }).collect();
+    let digest = Sha256::digest(name.as_bytes());
+    let suffix: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}_{suffix}", spelt.trim_start_matches('_')).trim_start_matches('_').to_owned()
+}
+
+/// The key of a data file.
+///
+/// `last_lsn` is not known yet when an upload has to begin before its file is complete; such a file is named with the highest
+/// LSN there is, which is a true upper bound. The log entry holds the exact range.
+pub fn data_key(
+    path: &str,
+    partition: Partition,
+    seq: u64,
+    first_lsn: Lsn,
+    last_lsn: Option<Lsn>,
+    part: u32,
+) -> String {
+    let last = last_lsn.map_or(u64::MAX, |lsn| lsn.0);
+    format!("{path}/data/{}/{seq:020}-{:016x}-{last:016x}-{part:04}.parquet", partition.path(), first_lsn.0)
+}
+
+/// The key of a log entry.
+pub fn log_key(seq: u64) -> String {
+    format!("{LOG_PREFIX}{seq:020}.json")
+}
+
+/// The number of a log entry by its key; `None` for any other object.
+pub fn log_seq(key: &str) -> Option<u64> {
+    key.strip_prefix(LOG_PREFIX)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// The key of the folded state through a log entry.
+pub fn checkpoint_key(seq: u64) -> String {
+    format!("{CHECKPOINT_PREFIX}{seq:020}.json")
+}
+
+/// The key of a version of a table's schema.
+pub fn schema_key(path: &str, schema_id: u32) -> String {
+    format!("_tributary/schemas/{}/{schema_id}.json", path.replace('/', "."))
+}
+
+#[cfg(test)]
+mod tests;

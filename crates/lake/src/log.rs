@@ -1,0 +1,343 @@
+//! The commit log: what was done, in order, decided by one conditional creation each.
+//!
+//! Owns: the form of log entries, the state that they fold to, its checkpoints, and appending (steps 2 of the protocol).
+//! Does not: upload or publish files, or know what an event means to Postgres.
+//! Holds: I5, an entry is created with put-if-absent; entries are consecutive, and each begins where the one before ended.
+//! Fails: [`Error::Fenced`] when the number was taken by another writer; [`Error::Chain`] and [`Error::Unreadable`] when the
+//! log on the store is not one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use pgoutput::Lsn;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::layout::{self, Partition};
+use crate::retry::transient;
+use crate::store::{Created, Part, Store};
+
+mod state;
+
+pub use state::{Lineage, State, TableState, Totals};
+
+/// The version of the form of log entries and checkpoints.
+pub const FORMAT: u32 = 1;
+
+/// After how many entries the folded state is written beside the log.
+pub const CHECKPOINT_INTERVAL: u64 = 100;
+
+/// What a log entry records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A daemon took over: from here on the one before can log nothing.
+    Open,
+    /// A cut: files and progress together.
+    Commit,
+    /// Progress without rows.
+    Idle,
+    /// The entry before it counts no more; its range is streamed again.
+    Void,
+}
+
+impl EntryKind {
+    /// The word for it in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            EntryKind::Open => "open",
+            EntryKind::Commit => "commit",
+            EntryKind::Idle => "idle",
+            EntryKind::Void => "void",
+        }
+    }
+}
+
+/// One log entry, as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// Its number, from 1, without gaps.
+    pub seq: u64,
+    /// Random; tells our own entry from another's after an unknown outcome.
+    pub nonce: String,
+    /// Which daemon start wrote it: counts up by one with every `open`.
+    pub epoch: u64,
+    /// Who wrote it, for people: host and process.
+    pub owner: String,
+    /// What it records.
+    pub kind: EntryKind,
+    /// The source's system identifier.
+    pub system_id: String,
+    /// The source's timeline.
+    pub timeline: u32,
+    /// The replication slot.
+    pub slot: String,
+    /// Where it begins: the `to_lsn` of the entry before.
+    pub from_lsn: Lsn,
+    /// Where a resume starts after it.
+    pub to_lsn: Lsn,
+    /// Commit time of the last transaction it holds, RFC 3339; absent when it holds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_commit_ts: Option<String>,
+    /// When it was written, RFC 3339; for people, never used for a decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<String>,
+    /// The files, by table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableFiles>,
+    /// What else happened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// The files of one table in a cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableFiles {
+    /// `schema.table` as Postgres names it.
+    pub table: String,
+    /// The OID of the root table.
+    pub relation: u32,
+    /// The version of the schema that all these files have.
+    pub schema_id: u32,
+    /// The files.
+    pub files: Vec<FileEntry>,
+}
+
+/// One data file: enough to publish it, and to check it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its key.
+    pub key: String,
+    /// The upload that holds its parts.
+    pub upload_id: String,
+    /// The parts.
+    pub parts: Vec<Part>,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Rows by `_cdc_op`.
+    pub ops: BTreeMap<String, u64>,
+    /// The hour of its rows, counted from 1970.
+    pub partition: Partition,
+    /// Lowest and highest `_cdc_lsn`.
+    pub lsn_range: [Lsn; 2],
+    /// Lowest and highest `_cdc_commit_ts`, RFC 3339.
+    pub ts_range: [String; 2],
+    /// CRC-32 of the whole file, eight hexadecimal digits.
+    pub crc: String,
+}
+
+/// What else happened in the range of an entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// A table appeared, or its schema got a new version.
+    Schema {
+        /// `schema.table` as Postgres names it.
+        table: String,
+        /// Postgres's schema name.
+        schema_name: String,
+        /// Postgres's table name.
+        table_name: String,
+        /// The OID of the root table.
+        relation: u32,
+        /// Its folder in the lake.
+        path: String,
+        /// The version.
+        schema_id: u32,
+        /// The schema itself.
+        document: Value,
+    },
+    /// Leaves that belong to a root.
+    Attach {
+        /// The OID of the root.
+        root: u32,
+        /// OID and name of each leaf.
+        leaves: Vec<(u32, String)>,
+    },
+    /// A relation was truncated.
+    Truncate {
+        /// The root table.
+        table: String,
+        /// The relation that was truncated.
+        relation: String,
+        /// `commit_lsn` of the transaction.
+        commit_lsn: Lsn,
+    },
+    /// The source is on a newer timeline.
+    Timeline {
+        /// The timeline before.
+        from: u32,
+        /// The timeline now.
+        to: u32,
+    },
+    /// The publications that are read, and a hash of their definition.
+    Publication {
+        /// Their names.
+        names: Vec<String>,
+        /// Hash of their definition.
+        definition: String,
+    },
+    /// The relation of rows was unknown to the catalogs and the log: they went to a table of their own.
+    Orphan {
+        /// The OID.
+        relation: u32,
+        /// Its name in the stream.
+        table: String,
+    },
+    /// The entry before counts no more.
+    Void {
+        /// The number of that entry.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Something that this version does not know; kept as it is.
+    #[serde(untagged)]
+    Other(Value),
+}
+
+/// Who appends to the log.
+#[derive(Clone, Debug)]
+pub struct Author {
+    /// The epoch of this daemon start.
+    pub epoch: u64,
+    /// Host and process, for people.
+    pub owner: String,
+}
+
+/// A random nonce of 128 bits, in hexadecimal.
+pub fn nonce() -> Result<String, Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Bug(format!("the system gives no randomness: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Appends one entry: the put that decides.
+///
+/// An unknown outcome is resolved by reading the entry back and comparing nonces: ours, it is logged; another's, we are
+/// fenced; absent, the put is repeated. Store trouble is waited out.
+pub async fn append(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
+    let key = layout::log_key(entry.seq);
+    let bytes = Bytes::from(to_json(entry)?);
+    loop {
+        match store.put_if_absent(&key, bytes.clone()).await {
+            Ok(Created::New) => return Ok(()),
+            Ok(Created::Exists) => {}
+            Err(error) if error.is_transient() => {
+                tracing::warn!(key, error = %error, "the outcome of a log entry is unknown, reading it back");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // I5: whoever is in the log under this number won.
+        match transient(|| store.get(&key)).await? {
+            Some(object) => {
+                let found: Entry = parse(&key, &object.bytes)?;
+                if found.nonce == entry.nonce {
+                    return Ok(());
+                }
+                return Err(Error::Fenced {
+                    seq: entry.seq,
+                    owner: found.owner,
+                    epoch: found.epoch,
+                    ours: entry.epoch,
+                });
+            }
+            None => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// The state that the whole log folds to; `None` if there is no log.
+pub async fn load(store: &dyn Store) -> Result<Option<State>, Error> {
+    let mut state = latest_checkpoint(store).await?;
+    let mut after = layout::log_key(state.as_ref().map_or(0, |state| state.seq));
+    loop {
+        let listed = transient(|| store.list(layout::LOG_PREFIX, Some(&after), LIST_LIMIT)).await?;
+        let Some(last) = listed.last() else { break };
+        let next_after = last.key.clone();
+        let keys = listed.into_iter().map(|object| object.key).filter(|key| layout::log_seq(key).is_some());
+        let reads: Vec<BoxFuture<'_, _>> = keys.map(|key| read(store, key).boxed()).collect();
+        let entries: Vec<Entry> = stream::iter(reads).buffered(READS_IN_FLIGHT).try_collect().await?;
+        for entry in entries {
+            State::fold(&mut state, &entry)?;
+        }
+        after = next_after;
+    }
+    follow(store, &mut state).await?;
+    Ok(state)
+}
+
+/// Folds entries that were appended since the state was read.
+pub async fn follow(store: &dyn Store, state: &mut Option<State>) -> Result<(), Error> {
+    loop {
+        let key = layout::log_key(state.as_ref().map_or(0, |state| state.seq) + 1);
+        let Some(object) = transient(|| store.get(&key)).await? else { return Ok(()) };
+        let entry: Entry = parse(&key, &object.bytes)?;
+        State::fold(state, &entry)?;
+    }
+}
+
+/// Reads one entry that must be there.
+pub async fn read(store: &dyn Store, key: String) -> Result<Entry, Error> {
+    match transient(|| store.get(&key)).await? {
+        Some(object) => parse(&key, &object.bytes),
+        None => Err(Error::Unreadable { key, reason: "it was listed and is gone".to_owned() }),
+    }
+}
+
+/// Writes the folded state beside the log, and deletes all but the two newest of them.
+pub async fn write_checkpoint(store: &dyn Store, state: &State) -> Result<(), Error> {
+    let bytes = Bytes::from(to_json(state)?);
+    let key = layout::checkpoint_key(state.seq);
+    transient(|| store.put(&key, bytes.clone())).await?;
+    let listed = transient(|| store.list(layout::CHECKPOINT_PREFIX, None, LIST_LIMIT)).await?;
+    let older = listed.len().saturating_sub(2);
+    for object in listed.iter().take(older) {
+        // A role without DeleteObject keeps them all, which costs a little space and nothing else.
+        if let Err(error) = store.delete(&object.key).await {
+            tracing::debug!(key = object.key, error = %error, "an old checkpoint stays");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Stores what a control object holds, as people may read it.
+pub fn to_json<T: Serialize>(document: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(document).map_err(|error| Error::Bug(format!("a control object cannot be written: {error}")))
+}
+
+async fn latest_checkpoint(store: &dyn Store) -> Result<Option<State>, Error> {
+    let listed = transient(|| store.list(layout::CHECKPOINT_PREFIX, None, LIST_LIMIT)).await?;
+    let Some(last) = listed.last() else { return Ok(None) };
+    let Some(object) = transient(|| store.get(&last.key)).await? else { return Ok(None) };
+    parse(&last.key, &object.bytes).map(Some)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let unreadable = |reason: String| Error::Unreadable { key: key.to_owned(), reason };
+    let Versioned { format } = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+    if format != FORMAT {
+        return Err(unreadable(format!("it has format {format}, and this version reads format {FORMAT}")));
+    }
+    serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Objects a listing asks for at once: what S3 gives at most.
+const LIST_LIMIT: usize = 1_000;
+/// Log entries read at once at start-up: 16 requests of some kilobytes.
+const READS_IN_FLIGHT: usize = 16;
+
+#[cfg(test)]
+mod tests;

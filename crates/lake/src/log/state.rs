@@ -1,0 +1,224 @@
+//! What the log folds to: where to resume, and what is known of every table.
+//!
+//! Owns: [`State`], and how each kind of entry changes it.
+//! Does not: read or write objects.
+//! Holds: folding the same entries gives the same state, with or without a checkpoint on the way.
+//! Fails: [`Error::Chain`] when an entry does not continue the state.
+
+use std::collections::BTreeMap;
+
+use pgoutput::Lsn;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Entry, EntryKind, Event, FORMAT, TableFiles};
+use crate::error::Error;
+
+/// The leaves of one root: OID and name.
+pub type Lineage = BTreeMap<u32, String>;
+
+/// The log, folded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// The number of the last entry.
+    pub seq: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its author.
+    pub owner: String,
+    /// The source's system identifier.
+    pub system_id: String,
+    /// The source's timeline.
+    pub timeline: u32,
+    /// The replication slot.
+    pub slot: String,
+    /// Where a resume starts.
+    pub to_lsn: Lsn,
+    /// Commit time of the last transaction in the lake.
+    #[serde(default)]
+    pub to_commit_ts: Option<String>,
+    /// The publications and the hash of their definition.
+    #[serde(default)]
+    pub publication: Option<(Vec<String>, String)>,
+    /// By the OID of the root.
+    #[serde(default)]
+    pub tables: BTreeMap<u32, TableState>,
+    /// The leaves of every root, by its OID.
+    #[serde(default)]
+    pub lineage: BTreeMap<u32, Lineage>,
+    /// The last cut that may not be published yet: what a new daemon rolls forward.
+    #[serde(default)]
+    pub last_cut: Option<Entry>,
+}
+
+/// What is known of a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableState {
+    /// `schema.table` as Postgres names it.
+    pub table: String,
+    /// Postgres's schema name.
+    pub schema_name: String,
+    /// Postgres's table name.
+    pub table_name: String,
+    /// Its folder in the lake.
+    pub path: String,
+    /// The newest version of its schema.
+    pub schema_id: u32,
+    /// That schema.
+    pub document: Value,
+    /// What was logged of it.
+    #[serde(default)]
+    pub totals: Totals,
+}
+
+/// Sums over all files of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Rows.
+    pub rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// The sums of one cut.
+    pub fn of(files: &TableFiles) -> Totals {
+        files.files.iter().fold(Totals::default(), |sum, file| Totals {
+            rows: sum.rows + file.rows,
+            files: sum.files + 1,
+            bytes: sum.bytes + file.bytes,
+        })
+    }
+}
+
+impl State {
+    /// Folds one more entry; the first one makes the state.
+    pub fn fold(state: &mut Option<State>, entry: &Entry) -> Result<(), Error> {
+        match state {
+            Some(state) => state.advance(entry),
+            None if entry.seq == 1 => state.insert(State::empty(entry)).advance(entry),
+            None => Err(Error::Chain { seq: entry.seq, reason: "the log has no entry 1 and no checkpoint".to_owned() }),
+        }
+    }
+
+    /// Folds the entry that follows. The cost is that of the entry, whatever the state holds.
+    pub fn advance(&mut self, entry: &Entry) -> Result<(), Error> {
+        let broken = |reason: String| Error::Chain { seq: entry.seq, reason };
+        if entry.seq != self.seq + 1 {
+            return Err(broken(format!("entry {} is missing", self.seq + 1)));
+        }
+        if entry.from_lsn != self.to_lsn {
+            return Err(broken(format!("it begins at {} and the one before ends at {}", entry.from_lsn, self.to_lsn)));
+        }
+        if entry.epoch < self.epoch {
+            return Err(broken(format!("its epoch is {} and the one before has {}", entry.epoch, self.epoch)));
+        }
+        self.apply(entry);
+        Ok(())
+    }
+
+    fn empty(entry: &Entry) -> State {
+        State {
+            format: FORMAT,
+            seq: 0,
+            epoch: 0,
+            owner: String::new(),
+            system_id: entry.system_id.clone(),
+            timeline: entry.timeline,
+            slot: entry.slot.clone(),
+            to_lsn: entry.from_lsn,
+            to_commit_ts: None,
+            publication: None,
+            tables: BTreeMap::new(),
+            lineage: BTreeMap::new(),
+            last_cut: None,
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        self.seq = entry.seq;
+        self.epoch = entry.epoch;
+        self.owner.clone_from(&entry.owner);
+        self.system_id.clone_from(&entry.system_id);
+        self.timeline = entry.timeline;
+        self.slot.clone_from(&entry.slot);
+        self.to_lsn = entry.to_lsn;
+        if entry.to_commit_ts.is_some() {
+            self.to_commit_ts.clone_from(&entry.to_commit_ts);
+        }
+        for event in &entry.events {
+            self.apply_event(event);
+        }
+        match entry.kind {
+            EntryKind::Commit => {
+                self.add_totals(&entry.tables);
+                self.last_cut = Some(entry.clone());
+            }
+            EntryKind::Void => {
+                if let Some(voided) = self.last_cut.take() {
+                    self.subtract_totals(&voided.tables);
+                }
+            }
+            // Entry N+1 is created only after N is published, so an idle entry proves that the cut before it is.
+            EntryKind::Idle => self.last_cut = None,
+            EntryKind::Open => {}
+        }
+    }
+
+    fn apply_event(&mut self, event: &Event) {
+        match event {
+            Event::Schema { table, schema_name, table_name, relation, path, schema_id, document } => {
+                let totals = self.tables.get(relation).map(|known| known.totals).unwrap_or_default();
+                self.tables.insert(
+                    *relation,
+                    TableState {
+                        table: table.clone(),
+                        schema_name: schema_name.clone(),
+                        table_name: table_name.clone(),
+                        path: path.clone(),
+                        schema_id: *schema_id,
+                        document: document.clone(),
+                        totals,
+                    },
+                );
+            }
+            Event::Attach { root, leaves } => {
+                self.lineage.entry(*root).or_default().extend(leaves.iter().cloned());
+            }
+            Event::Publication { names, definition } => {
+                self.publication = Some((names.clone(), definition.clone()));
+            }
+            Event::Truncate { .. }
+            | Event::Timeline { .. }
+            | Event::Orphan { .. }
+            | Event::Void { .. }
+            | Event::Other(_) => {}
+        }
+    }
+
+    fn add_totals(&mut self, tables: &[TableFiles]) {
+        for files in tables {
+            if let Some(known) = self.tables.get_mut(&files.relation) {
+                let sum = Totals::of(files);
+                known.totals.rows += sum.rows;
+                known.totals.files += sum.files;
+                known.totals.bytes += sum.bytes;
+            }
+        }
+    }
+
+    fn subtract_totals(&mut self, tables: &[TableFiles]) {
+        for files in tables {
+            if let Some(known) = self.tables.get_mut(&files.relation) {
+                let sum = Totals::of(files);
+                known.totals.rows = known.totals.rows.saturating_sub(sum.rows);
+                known.totals.files = known.totals.files.saturating_sub(sum.files);
+                known.totals.bytes = known.totals.bytes.saturating_sub(sum.bytes);
+            }
+        }
+    }
+}

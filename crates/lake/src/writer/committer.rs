@@ -1,0 +1,152 @@
+//! The ordered half of the writer: log, then publish, then tell.
+//!
+//! Owns: the log's end while this daemon owns it.
+//! Does not: encode or upload; it waits for those who do.
+//! Holds: I3 and I4. One cut is logged and published before the next is logged.
+//! Fails: the first error is announced and ends the task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgoutput::Lsn;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::{Cut, FileSpec, Shared};
+use crate::error::Error;
+use crate::log::{self, Author, CHECKPOINT_INTERVAL, Entry, EntryKind, FORMAT, FileEntry, State, TableFiles, Totals};
+use crate::publish;
+use crate::time;
+use crate::watermark;
+
+/// A cut whose files take no more rows.
+pub(super) struct Sealed {
+    pub(super) seq: u64,
+    pub(super) cut: Cut,
+    pub(super) files: Vec<(FileSpec, JoinSet<Result<Vec<FileEntry>, Error>>)>,
+}
+
+/// A cut that every reader can see.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its log entry.
+    pub seq: u64,
+    /// What the entry records.
+    pub kind: EntryKind,
+    /// Postgres may be told that everything up to here is safe.
+    pub to_lsn: Lsn,
+    /// Commit time of its last transaction in microseconds since 1970.
+    pub to_commit_time: Option<i64>,
+    /// What it added, by table name.
+    pub tables: Vec<(String, Totals)>,
+    /// From the seal to the durable entry.
+    pub log_duration: Duration,
+    /// From the durable entry to the last visible file.
+    pub publish_duration: Duration,
+}
+
+/// The task that logs and publishes.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    state: State,
+    author: Author,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, state: State, author: Author) -> Committer {
+        Committer { shared, state, author }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut sealed: mpsc::Receiver<Sealed>,
+        announce: mpsc::Sender<Result<Published, Error>>,
+    ) {
+        while let Some(cut) = sealed.recv().await {
+            let outcome = self.commit(cut).await;
+            let failed = outcome.is_err();
+            if announce.send(outcome).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    async fn commit(&mut self, sealed: Sealed) -> Result<Published, Error> {
+        let begun = Instant::now();
+        let Sealed { seq, cut, files } = sealed;
+        let tables = collect(files).await?;
+        let to_commit_time = cut.to_commit_time;
+        let entry = self.entry(seq, cut, tables)?;
+        let store = self.shared.store.as_ref();
+        log::append(store, &entry).await?;
+        self.state.advance(&entry)?;
+        let log_duration = begun.elapsed();
+
+        publish::publish(store, &entry).await?;
+        publish::publish_schemas(store, &entry).await?;
+        watermark::write(store, &entry, self.state.to_commit_ts.clone()).await?;
+        let publish_duration = begun.elapsed().saturating_sub(log_duration);
+        debug!(seq, to_lsn = %entry.to_lsn, tables = entry.tables.len(), "published cut");
+
+        if seq.is_multiple_of(CHECKPOINT_INTERVAL) {
+            log::write_checkpoint(store, &self.state).await?;
+        }
+        let tables = entry.tables.iter().map(|table| (table.table.clone(), Totals::of(table))).collect();
+        Ok(Published {
+            seq,
+            kind: entry.kind,
+            to_lsn: entry.to_lsn,
+            to_commit_time,
+            tables,
+            log_duration,
+            publish_duration,
+        })
+    }
+
+    fn entry(&self, seq: u64, cut: Cut, tables: Vec<TableFiles>) -> Result<Entry, Error> {
+        Ok(Entry {
+            format: FORMAT,
+            seq,
+            nonce: log::nonce()?,
+            epoch: self.author.epoch,
+            owner: self.author.owner.clone(),
+            kind: if tables.is_empty() { EntryKind::Idle } else { EntryKind::Commit },
+            system_id: self.state.system_id.clone(),
+            timeline: self.state.timeline,
+            slot: self.state.slot.clone(),
+            from_lsn: self.state.to_lsn,
+            to_lsn: cut.to_lsn,
+            to_commit_ts: cut.to_commit_time.map(time::rfc3339),
+            written_at: Some(cut.written_at),
+            tables,
+            events: cut.events,
+        })
+    }
+}
+
+/// Waits for the files of a cut, and groups them by table and schema version.
+async fn collect(
+    files: Vec<(FileSpec, JoinSet<Result<Vec<FileEntry>, Error>>)>,
+) -> Result<Vec<TableFiles>, Error> {
+    let mut tables: BTreeMap<(u32, u32), TableFiles> = BTreeMap::new();
+    for (spec, mut task) in files {
+        let Some(outcome) = task.join_next().await else {
+            return Err(Error::Bug(format!("the file task of {} was never started", spec.table)));
+        };
+        let entries = outcome.map_err(|error| Error::Bug(format!("the file task of {} ended: {error}", spec.table)))??;
+        let table = tables.entry((spec.relation, spec.schema_id)).or_insert_with(|| TableFiles {
+            table: spec.table,
+            relation: spec.relation,
+            schema_id: spec.schema_id,
+            files: Vec::new(),
+        });
+        table.files.extend(entries);
+    }
+    let mut tables: Vec<TableFiles> = tables.into_values().filter(|table| !table.files.is_empty()).collect();
+    for table in &mut tables {
+        table.files.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+    Ok(tables)
+}

@@ -1,0 +1,251 @@
+use std::collections::HashMap;
+
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::*;
+use crate::gauge::Use;
+use crate::layout;
+use crate::log::{self, Entry, EntryKind, FORMAT};
+use crate::publish;
+use crate::store::memory::MemoryStore;
+
+const HOUR: i64 = 3_600_000_000;
+
+fn first_entry() -> Entry {
+    Entry {
+        format: FORMAT,
+        seq: 1,
+        nonce: log::nonce().unwrap(),
+        epoch: 1,
+        owner: "test:1".to_owned(),
+        kind: EntryKind::Open,
+        system_id: "7".to_owned(),
+        timeline: 1,
+        slot: "tributary".to_owned(),
+        from_lsn: Lsn(100),
+        to_lsn: Lsn(100),
+        to_commit_ts: None,
+        written_at: None,
+        tables: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, data_type, id: &str| {
+        Field::new(name, data_type, true)
+            .with_metadata(HashMap::from([("PARQUET:field_id".to_owned(), id.to_owned())]))
+    };
+    Arc::new(Schema::new(vec![
+        field("_cdc_op", DataType::Utf8, "1"),
+        field("_cdc_lsn", DataType::Int64, "2"),
+        field("_cdc_seq", DataType::Int64, "3"),
+        field("_cdc_commit_ts", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), "4"),
+        field("note", DataType::Utf8, "100"),
+    ]))
+}
+
+fn spec(partition: Partition) -> FileSpec {
+    FileSpec {
+        table: "public.t".to_owned(),
+        relation: 7,
+        path: "public/t".to_owned(),
+        schema_id: 1,
+        schema: schema(),
+        partition,
+    }
+}
+
+fn rows(gauge: &Arc<Gauge>, lsn: i64, count: i64, note_bytes: usize) -> Rows {
+    // Letters that no codec can shorten much.
+    let mut random = u64::try_from(lsn).unwrap() | 1;
+    let mut letter = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b' ' + u8::try_from((random >> 33) % 90).unwrap())
+    };
+    let notes: Vec<String> = (0..count).map(|_| (0..note_bytes).map(|_| letter()).collect()).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values((0..count).map(|_| "I"))),
+        Arc::new(Int64Array::from_iter_values((0..count).map(|_| lsn))),
+        Arc::new(Int64Array::from_iter_values(1..=count)),
+        Arc::new(TimestampMicrosecondArray::from_iter_values((0..count).map(|_| HOUR)).with_timezone("UTC")),
+        Arc::new(StringArray::from_iter_values(notes)),
+    ];
+    let lsn = Lsn(u64::try_from(lsn).unwrap());
+    Rows {
+        batch: RecordBatch::try_new(schema(), columns).unwrap(),
+        lsn_range: (lsn, lsn),
+        ts_range: (HOUR, HOUR),
+        ops: vec![("I", u64::try_from(count).unwrap()), ("U", 0)],
+        reservation: gauge.reserve(Use::Buffers, 1_000),
+    }
+}
+
+fn cut(to_lsn: u64) -> Cut {
+    Cut { to_lsn: Lsn(to_lsn), to_commit_time: Some(HOUR), written_at: String::new(), events: Vec::new() }
+}
+
+async fn writer(store: &Arc<MemoryStore>, gauge: &Arc<Gauge>, file_bytes: u64) -> Writer {
+    let mut state = None;
+    log::append(store.as_ref(), &first_entry()).await.unwrap();
+    log::follow(store.as_ref(), &mut state).await.unwrap();
+    let settings = Settings { file_bytes, encoders: 2, uploads: 4 };
+    let author = Author { epoch: 1, owner: "test:1".to_owned() };
+    Writer::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(gauge), settings, state.unwrap(), author)
+}
+
+fn parquet_files(store: &MemoryStore) -> Vec<String> {
+    store.objects().into_iter().filter(|key| key.ends_with(".parquet")).collect()
+}
+
+fn read_rows(store: &MemoryStore) -> Vec<(i64, i64)> {
+    let mut found = Vec::new();
+    for (key, bytes) in store.contents() {
+        if !key.ends_with(".parquet") {
+            continue;
+        }
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let column = |index: usize| batch.column(index).as_any().downcast_ref::<Int64Array>().unwrap().clone();
+            found.extend(column(1).values().iter().copied().zip(column(2).values().iter().copied()));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test]
+async fn a_cut_becomes_files_a_log_entry_and_a_watermark_in_that_order() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    file.write(rows(&gauge, 150, 3, 10));
+    file.write(rows(&gauge, 160, 2, 10));
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(parquet_files(&store), Vec::<String>::new(), "I4: nothing is visible before the cut");
+
+    writer.cut(cut(180), vec![file]).unwrap();
+    let published = writer.published().await.unwrap();
+    assert_eq!((published.seq, published.kind, published.to_lsn), (2, EntryKind::Commit, Lsn(180)));
+    assert_eq!(
+        parquet_files(&store),
+        ["public/t/data/cdc_date=1970-01-01/cdc_hour=01/00000000000000000002-0000000000000096-00000000000000a0-0000.parquet"]
+    );
+    assert_eq!(read_rows(&store), [(150, 1), (150, 2), (150, 3), (160, 1), (160, 2)]);
+    let state = log::load(store.as_ref()).await.unwrap().unwrap();
+    let entry = state.last_cut.unwrap();
+    let file = &entry.tables[0].files[0];
+    assert_eq!((file.rows, file.ops["I"], file.lsn_range), (5, 5, [Lsn(150), Lsn(160)]));
+    let bytes = &store.contents()[&file.key];
+    assert_eq!(file.bytes, u64::try_from(bytes.len()).unwrap());
+    assert_eq!(file.crc, format!("{:08x}", crc32fast::hash(bytes)));
+    assert!(store.objects().contains(&layout::WATERMARK.to_owned()));
+    assert_eq!(gauge.used(), 0, "I8: all memory is given back");
+}
+
+#[tokio::test]
+async fn cuts_are_logged_in_order_and_a_cut_without_rows_is_an_idle_entry() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    file.write(rows(&gauge, 150, 1_000, 100));
+    writer.cut(cut(180), vec![file]).unwrap();
+    writer.cut(Cut { to_commit_time: None, ..cut(500) }, Vec::new()).unwrap();
+    let kinds = [writer.published().await.unwrap().kind, writer.published().await.unwrap().kind];
+    assert_eq!(kinds, [EntryKind::Commit, EntryKind::Idle]);
+    let state = log::load(store.as_ref()).await.unwrap().unwrap();
+    assert_eq!((state.seq, state.to_lsn, state.last_cut), (3, Lsn(500), None));
+}
+
+#[tokio::test]
+async fn large_files_roll_and_upload_their_parts_before_the_cut() {
+    let (store, gauge) = (Arc::new(MemoryStore::with_part_size(20_000)), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 200_000).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    for lsn in 150..170 {
+        file.write(rows(&gauge, lsn, 200, 400));
+        file.flush();
+    }
+    writer.cut(cut(180), vec![file]).unwrap();
+    writer.published().await.unwrap();
+    let files = parquet_files(&store);
+    assert!(files.len() >= 2, "{files:?}");
+    assert!(files[0].contains("-ffffffffffffffff-0000.parquet"), "begun before its end was known: {files:?}");
+    assert_eq!(read_rows(&store).len(), 20 * 200);
+    let entry = log::load(store.as_ref()).await.unwrap().unwrap().last_cut.unwrap();
+    for file in &entry.tables[0].files {
+        assert_eq!(file.parts.iter().map(|part| part.bytes).sum::<u64>(), file.bytes);
+        assert_eq!(file.crc, format!("{:08x}", crc32fast::hash(&store.contents()[&file.key])));
+    }
+    assert_eq!(gauge.used(), 0);
+}
+
+#[tokio::test]
+async fn an_ended_file_is_followed_by_another_of_the_same_cut() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    file.write(rows(&gauge, 150, 3, 10));
+    file.end();
+    file.write(rows(&gauge, 151, 3, 10));
+    writer.cut(cut(180), vec![file]).unwrap();
+    writer.published().await.unwrap();
+    assert_eq!(parquet_files(&store).len(), 2);
+    assert_eq!(read_rows(&store).len(), 6);
+}
+
+#[tokio::test]
+async fn a_daemon_that_lost_the_log_is_fenced_and_shows_nothing() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    file.write(rows(&gauge, 150, 3, 10));
+    let usurper = Entry { seq: 2, epoch: 2, owner: "other:2".to_owned(), nonce: log::nonce().unwrap(), ..first_entry() };
+    log::append(store.as_ref(), &usurper).await.unwrap();
+    writer.cut(cut(180), vec![file]).unwrap();
+    let error = writer.published().await.unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Fenced, "{error}");
+    assert_eq!(parquet_files(&store), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_logged_and_not_published_is_rolled_forward_by_anybody() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    file.write(rows(&gauge, 150, 3, 10));
+    writer.cut(cut(180), vec![file]).unwrap();
+    writer.published().await.unwrap();
+    let entry = log::load(store.as_ref()).await.unwrap().unwrap().last_cut.unwrap();
+
+    publish::publish(store.as_ref(), &entry).await.unwrap();
+    publish::publish(store.as_ref(), &entry).await.unwrap();
+    assert_eq!(read_rows(&store).len(), 3, "publishing again changes nothing");
+
+    let key = &entry.tables[0].files[0].key;
+    store.delete(key).await.unwrap();
+    let error = publish::publish(store.as_ref(), &entry).await.unwrap_err();
+    assert!(matches!(&error, Error::UploadGone { seq: 2, from_lsn: Lsn(100), .. }), "{error}");
+    assert!(error.hint().unwrap().contains("tributary repair"));
+}
+
+#[tokio::test]
+async fn uploads_that_no_entry_names_are_aborted_by_the_next_owner() {
+    let (store, gauge) = (Arc::new(MemoryStore::with_part_size(1_000)), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Partition { hour: 1 }));
+    file.write(rows(&gauge, 150, 200, 400));
+    file.flush();
+    for _ in 0..1_000 {
+        if !store.list_uploads("").await.unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    drop(file);
+    writer.abandon().await;
+    assert_eq!(publish::abort_abandoned(store.as_ref(), None).await.unwrap(), 1);
+    assert!(store.list_uploads("").await.unwrap().is_empty());
+}

@@ -1,0 +1,512 @@
+//! Rows of one table, as they become a record batch.
+//!
+//! Owns: the metadata columns, and what goes to `_cdc_unchanged` and `_cdc_raw`.
+//! Does not: choose tables or partitions, or decide when a batch is large enough.
+//! Holds: every value lands exactly, or its exact Postgres text is in `_cdc_raw` of the same row; a value
+//! that the stream left out is named in `_cdc_unchanged`; a NULL is otherwise Postgres's own.
+//! Fails: [`CellError`]; the builder then holds half of a row and refuses everything after.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Int64Array, ListArray, MapArray, NullBufferBuilder, RecordBatch, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::error::ArrowError;
+use pgoutput::{Cell, Lsn};
+
+use crate::binary;
+use crate::change::{Change, Image, Plan, TxStamp};
+use crate::columns::{ColumnBuilder, Landed, Refusal, reserve};
+use crate::schema::{Column, METADATA_COLUMNS, TableSchema, UTC};
+
+/// Rows of one table and schema version on their way to a [`RecordBatch`].
+pub struct BatchBuilder {
+    schema: Arc<TableSchema>,
+    arrow: SchemaRef,
+    metadata: Metadata,
+    columns: Vec<ColumnBuilder>,
+    rows: usize,
+    bytes: usize,
+    /// What every row takes: values, offsets and validity of all columns.
+    row_bytes: usize,
+    lsn_range: Option<(Lsn, Lsn)>,
+    is_broken: bool,
+    scratch: Vec<u8>,
+}
+
+/// What one row added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Bytes that the builder grew by, estimated.
+    pub bytes: usize,
+    /// Cells whose exact text went to `_cdc_raw`.
+    pub raw_cells: u32,
+}
+
+impl BatchBuilder {
+    /// An empty batch of a table's schema.
+    pub fn new(schema: Arc<TableSchema>) -> BatchBuilder {
+        let arrow = schema.arrow();
+        let fields = arrow.fields().iter().skip(METADATA_COLUMNS.len());
+        let columns: Vec<ColumnBuilder> = schema
+            .columns
+            .iter()
+            .zip(fields)
+            .map(|(column, field)| ColumnBuilder::new(&column.codec, field.data_type()))
+            .collect();
+        let row_bits: usize = columns.iter().map(ColumnBuilder::row_bits).sum();
+        BatchBuilder {
+            schema,
+            arrow,
+            metadata: Metadata::default(),
+            columns,
+            rows: 0,
+            bytes: 0,
+            row_bytes: Metadata::ROW_BYTES + row_bits.div_ceil(8),
+            lsn_range: None,
+            is_broken: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Appends one row. After an error the builder is of no more use.
+    pub fn append(&mut self, stamp: &TxStamp, change: &Change<'_, '_>) -> Result<Appended, CellError> {
+        if self.is_broken {
+            return Err(CellError::Broken);
+        }
+        self.is_broken = true;
+        let appended = match change.image {
+            Image::Empty => {
+                self.columns.iter_mut().for_each(ColumnBuilder::null);
+                Appended { bytes: 0, raw_cells: 0 }
+            }
+            Image::Row { tuple, fill } => {
+                self.check_plan(change.plan, tuple.len())?;
+                let appended = match fill {
+                    None => self.append_cells(change.plan, tuple.cells())?,
+                    Some(fill) => self.append_cells(change.plan, filled(tuple.cells(), fill.cells()))?,
+                };
+                self.append_absent(change.plan);
+                appended
+            }
+        };
+        let metadata_bytes = self.metadata.append(stamp, change);
+        self.rows += 1;
+        let bytes = self.row_bytes + metadata_bytes + appended.bytes;
+        self.bytes += bytes;
+        self.lsn_range = Some(match self.lsn_range {
+            None => (stamp.commit_lsn, stamp.commit_lsn),
+            Some((first, last)) => (first.min(stamp.commit_lsn), last.max(stamp.commit_lsn)),
+        });
+        self.is_broken = false;
+        Ok(Appended { bytes, ..appended })
+    }
+
+    /// The batch, and an empty builder in its place.
+    pub fn finish(&mut self) -> Result<RecordBatch, CellError> {
+        if self.is_broken {
+            return Err(CellError::Broken);
+        }
+        self.is_broken = true;
+        let mut arrays = self.metadata.finish(&self.arrow)?;
+        for column in &mut self.columns {
+            arrays.push(column.finish()?);
+        }
+        let batch = RecordBatch::try_new(Arc::clone(&self.arrow), arrays)?;
+        (self.rows, self.bytes, self.lsn_range) = (0, 0, None);
+        self.is_broken = false;
+        Ok(batch)
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of heap that its rows hold, estimated: values, offsets and validity.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The least and the greatest commit LSN of its rows.
+    pub fn lsn_range(&self) -> Option<(Lsn, Lsn)> {
+        self.lsn_range
+    }
+
+    /// The schema of its batches.
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.arrow
+    }
+
+    /// The schema of its rows.
+    pub fn schema(&self) -> &Arc<TableSchema> {
+        &self.schema
+    }
+
+    /// Whether a change surely fits: no column can then reach the 2 GiB at which Arrow's offsets end.
+    ///
+    /// A caller that cuts batches by size never meets the limit but with single values of a gigabyte.
+    pub fn has_room_for(&self, change: &Change<'_, '_>) -> bool {
+        let wire_bytes = match change.image {
+            Image::Empty => 0,
+            Image::Row { tuple, fill } => {
+                tuple.wire_bytes().saturating_add(fill.map_or(0, |fill| fill.wire_bytes()))
+            }
+        };
+        // A byte of an invalid text takes four in `_cdc_raw`.
+        let more = wire_bytes.saturating_mul(4).saturating_add(change.plan.relation.len());
+        reserve(self.bytes, more).is_ok()
+    }
+
+    fn check_plan(&self, plan: &Plan, cells: usize) -> Result<(), CellError> {
+        if !Arc::ptr_eq(&plan.schema, &self.schema) && plan.schema.id != self.schema.id {
+            let (planned, batch) = (plan.schema.id, self.schema.id);
+            return Err(CellError::SchemaMismatch { relation: plan.relation.as_ref().into(), planned, batch });
+        }
+        if cells != plan.columns.len() || plan.columns.len() > self.columns.len() {
+            let columns = plan.columns.len();
+            return Err(CellError::CellCount { relation: plan.relation.as_ref().into(), cells, columns });
+        }
+        Ok(())
+    }
+
+    fn append_cells<'a>(
+        &mut self,
+        plan: &Plan,
+        cells: impl Iterator<Item = Cell<'a>>,
+    ) -> Result<Appended, CellError> {
+        let BatchBuilder { schema, metadata, columns, scratch, .. } = self;
+        let mut appended = Appended { bytes: 0, raw_cells: 0 };
+        for (cell, index) in cells.zip(&plan.columns) {
+            let place = usize::try_from(*index).ok();
+            let builder = place.and_then(|place| columns.get_mut(place));
+            let (Some(column), Some(builder)) = (place.and_then(|place| schema.columns.get(place)), builder)
+            else {
+                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+            };
+            let landed = match cell {
+                Cell::Null => {
+                    builder.null();
+                    continue;
+                }
+                Cell::Unchanged => {
+                    builder.null();
+                    metadata.unchanged(&column.name).map(|bytes| Landed { is_exact: true, bytes })
+                }
+                Cell::Text(bytes) => builder.text(bytes),
+                Cell::Binary(bytes) => builder.binary(bytes),
+            };
+            let raw_bytes = landed.and_then(|landed| {
+                appended.bytes += landed.bytes;
+                if landed.is_exact {
+                    return Ok(0);
+                }
+                appended.raw_cells += 1;
+                metadata.raw(column, cell, scratch)
+            });
+            appended.bytes += raw_bytes.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
+        }
+        Ok(appended)
+    }
+
+    /// Columns that the relation does not have read NULL.
+    fn append_absent(&mut self, plan: &Plan) {
+        if plan.columns.len() == self.columns.len() {
+            return;
+        }
+        for (place, builder) in self.columns.iter_mut().enumerate() {
+            if !plan.columns.iter().any(|index| usize::try_from(*index) == Ok(place)) {
+                builder.null();
+            }
+        }
+    }
+}
+
+/// The cells of a row, where an old value takes the place of one that was left out as unchanged.
+fn filled<'a>(
+    cells: impl Iterator<Item = Cell<'a>>,
+    fill: impl Iterator<Item = Cell<'a>>,
+) -> impl Iterator<Item = Cell<'a>> {
+    let fill = fill.map(Some).chain(std::iter::repeat(None));
+    cells.zip(fill).map(|(cell, old)| match (cell, old) {
+        (Cell::Unchanged, Some(old @ (Cell::Text(_) | Cell::Binary(_)))) => old,
+        // T24: a NULL beside an unchanged value is no value; the old tuple held the key alone.
+        (cell @ (Cell::Null | Cell::Unchanged | Cell::Text(_) | Cell::Binary(_)), _) => cell,
+    })
+}
+
+/// The columns that every file begins with.
+#[derive(Default)]
+struct Metadata {
+    ops: Vec<u8>,
+    lsns: Vec<i64>,
+    seqs: Vec<i64>,
+    commit_times: Vec<i64>,
+    xids: Vec<i64>,
+    /// Relations, each with the number of its first row: they come in runs.
+    relations: Vec<(usize, Arc<str>)>,
+    unchanged: Sparse,
+    unchanged_names: StringBuilder,
+    raw: Sparse,
+    raw_keys: StringBuilder,
+    raw_values: StringBuilder,
+}
+
+/// Offsets of a list or map column that most rows leave NULL.
+#[derive(Default)]
+struct Sparse {
+    /// Entries of all rows so far.
+    entries: usize,
+    /// Rows that have any, each with the number of entries at its end.
+    rows: Vec<(usize, usize)>,
+}
+
+impl Metadata {
+    /// Four columns of 64 bits; op, relation, `_cdc_unchanged` and `_cdc_raw` with an offset each, the last two
+    /// with validity, and the letter of the op.
+    const ROW_BYTES: usize = 4 * 8 + 4 * 4 + 1 + 1;
+
+    /// Appends the rest of a row whose cells are done; what it took beyond [`Metadata::ROW_BYTES`].
+    fn append(&mut self, stamp: &TxStamp, change: &Change<'_, '_>) -> usize {
+        let row = self.ops.len();
+        let relation = &change.plan.relation;
+        if !self.relations.last().is_some_and(|(_, last)| Arc::ptr_eq(last, relation) || last == relation) {
+            self.relations.push((row, Arc::clone(relation)));
+        }
+        self.ops.extend_from_slice(change.op.as_str().as_bytes());
+        self.lsns.push(stamp.commit_lsn.as_i64());
+        self.seqs.push(change.seq);
+        self.commit_times.push(stamp.commit_time_unix_micros);
+        self.xids.push(i64::from(stamp.xid.0));
+        relation.len()
+    }
+
+    /// Names a column whose value the stream left out of the row at hand.
+    fn unchanged(&mut self, name: &str) -> Result<usize, Refusal> {
+        reserve(self.unchanged_names.values_slice().len(), name.len())?;
+        self.unchanged_names.append_value(name);
+        self.unchanged.add(self.ops.len());
+        Ok(name.len() + ENTRY_BYTES)
+    }
+
+    /// Keeps the exact text of a cell of the row at hand.
+    fn raw(&mut self, column: &Column, cell: Cell<'_>, scratch: &mut Vec<u8>) -> Result<usize, Refusal> {
+        scratch.clear();
+        match cell {
+            Cell::Null | Cell::Unchanged => {}
+            Cell::Text(bytes) => escape_invalid(bytes, scratch),
+            Cell::Binary(bytes) => {
+                let mut text = Vec::new();
+                binary::render(&column.codec, bytes, &mut text)?;
+                escape_invalid(&text, scratch);
+            }
+        }
+        let text = std::str::from_utf8(scratch).map_err(|_| Refusal::Malformed)?;
+        reserve(self.raw_keys.values_slice().len(), column.name.len())?;
+        reserve(self.raw_values.values_slice().len(), text.len())?;
+        self.raw_keys.append_value(&column.name);
+        self.raw_values.append_value(text);
+        self.raw.add(self.ops.len());
+        Ok(column.name.len() + text.len() + 2 * ENTRY_BYTES)
+    }
+
+    /// The arrays, in the order of [`METADATA_COLUMNS`].
+    fn finish(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>, CellError> {
+        let rows = self.ops.len();
+        let ops = std::mem::take(&mut self.ops);
+        let op_offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
+        let take = |column: &mut Vec<i64>| std::mem::take(column);
+        let data_type = |place: usize| schema.fields().get(place).map(|field| field.data_type());
+        let unchanged = self.finish_unchanged(rows, data_type(6))?;
+        let raw = self.finish_raw(rows, data_type(7))?;
+        Ok(vec![
+            Arc::new(StringArray::try_new(op_offsets, Buffer::from_vec(ops), None)?),
+            Arc::new(Int64Array::from(take(&mut self.lsns))),
+            Arc::new(Int64Array::from(take(&mut self.seqs))),
+            Arc::new(TimestampMicrosecondArray::from(take(&mut self.commit_times)).with_timezone(UTC)),
+            Arc::new(Int64Array::from(take(&mut self.xids))),
+            Arc::new(self.finish_relations(rows)?),
+            unchanged,
+            raw,
+        ])
+    }
+
+    fn finish_relations(&mut self, rows: usize) -> Result<StringArray, CellError> {
+        let runs = std::mem::take(&mut self.relations);
+        let ends = runs.iter().skip(1).map(|(start, _)| *start).chain(std::iter::once(rows));
+        let mut relations = StringBuilder::with_capacity(rows, 0);
+        for ((start, relation), end) in runs.iter().zip(ends) {
+            let count = end.saturating_sub(*start);
+            let held = relations.values_slice().len();
+            if reserve(held, relation.len().saturating_mul(count)).is_err() {
+                return Err(CellError::Full { relation: relation.as_ref().into(), column: "_cdc_relation".into() });
+            }
+            relations.append_value_n(relation, count);
+        }
+        Ok(relations.finish())
+    }
+
+    fn finish_unchanged(&mut self, rows: usize, data_type: Option<&DataType>) -> Result<ArrayRef, CellError> {
+        let Some(DataType::List(element)) = data_type else { return Err(CellError::Broken) };
+        let (offsets, validity) = std::mem::take(&mut self.unchanged).finish(rows)?;
+        let names = Arc::new(self.unchanged_names.finish());
+        Ok(Arc::new(ListArray::try_new(FieldRef::clone(element), offsets, names, validity)?))
+    }
+
+    fn finish_raw(&mut self, rows: usize, data_type: Option<&DataType>) -> Result<ArrayRef, CellError> {
+        let Some(DataType::Map(entry, is_sorted)) = data_type else { return Err(CellError::Broken) };
+        let DataType::Struct(fields) = entry.data_type() else { return Err(CellError::Broken) };
+        let (offsets, validity) = std::mem::take(&mut self.raw).finish(rows)?;
+        let (keys, values) = (Arc::new(self.raw_keys.finish()), Arc::new(self.raw_values.finish()));
+        let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
+        Ok(Arc::new(MapArray::try_new(FieldRef::clone(entry), offsets, entries, validity, *is_sorted)?))
+    }
+}
+
+impl Sparse {
+    fn add(&mut self, row: usize) {
+        self.entries += 1;
+        match self.rows.last_mut() {
+            Some((last, end)) if *last == row => *end = self.entries,
+            Some(_) | None => self.rows.push((row, self.entries)),
+        }
+    }
+
+    fn finish(self, rows: usize) -> Result<(OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>), CellError> {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        let mut validity = NullBufferBuilder::new(rows);
+        let mut before = 0;
+        offsets.push(before);
+        for (row, end) in self.rows {
+            let nulls = row.saturating_sub(offsets.len() - 1);
+            offsets.extend(std::iter::repeat_n(before, nulls));
+            validity.append_n_nulls(nulls);
+            before = i32::try_from(end).map_err(|_| CellError::Broken)?;
+            offsets.push(before);
+            validity.append_non_null();
+        }
+        let nulls = (rows + 1).saturating_sub(offsets.len());
+        offsets.extend(std::iter::repeat_n(before, nulls));
+        validity.append_n_nulls(nulls);
+        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), validity.finish()))
+    }
+}
+
+/// Writes a text as it is if it is UTF-8; otherwise every byte that is not as `\xHH`, and backslashes twice.
+fn escape_invalid(text: &[u8], escaped: &mut Vec<u8>) {
+    if std::str::from_utf8(text).is_ok() {
+        return escaped.extend_from_slice(text);
+    }
+    for chunk in text.utf8_chunks() {
+        for byte in chunk.valid().bytes() {
+            escaped.extend(std::iter::repeat_n(byte, if byte == b'\\' { 2 } else { 1 }));
+        }
+        for byte in chunk.invalid() {
+            let [high, low] = binary::hex(*byte);
+            escaped.extend_from_slice(&[b'\\', b'x', high, low]);
+        }
+    }
+}
+
+/// A row that cannot be appended: a cell that cannot be read at all, or a plan that is not of this batch.
+///
+/// Names column, type, format and length, never the value.
+#[derive(Debug, thiserror::Error)]
+pub enum CellError {
+    /// A cell is no value of its type.
+    #[error("{relation}.{column}: {format} of {length} bytes is not a {type_name}")]
+    Malformed {
+        /// The relation it came from.
+        relation: Box<str>,
+        /// The column, by its Postgres name.
+        column: Box<str>,
+        /// Its type.
+        type_name: Box<str>,
+        /// `text` or `binary`.
+        format: &'static str,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A binary cell of a type whose binary form is not read.
+    #[error("{relation}.{column}: binary of {length} bytes, but {type_name} is read as text only")]
+    NoBinaryReader {
+        /// The relation it came from.
+        relation: Box<str>,
+        /// The column, by its Postgres name.
+        column: Box<str>,
+        /// Its type.
+        type_name: Box<str>,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A column of the batch would pass 2 GiB.
+    #[error("{relation}.{column}: the batch would hold more than 2 GiB of it")]
+    Full {
+        /// The relation the row came from.
+        relation: Box<str>,
+        /// The column.
+        column: Box<str>,
+    },
+    /// A tuple and its plan disagree.
+    #[error("{relation}: {cells} cells in a row that is planned for {columns}")]
+    CellCount {
+        /// The relation.
+        relation: Box<str>,
+        /// Cells of the tuple.
+        cells: usize,
+        /// Columns of the plan.
+        columns: usize,
+    },
+    /// A plan names a column that the schema does not have.
+    #[error("{relation}: planned for column {index}, which the schema does not have")]
+    NoColumn {
+        /// The relation.
+        relation: Box<str>,
+        /// The index.
+        index: u32,
+    },
+    /// A row was planned for another version of the schema.
+    #[error("{relation}: planned for schema {planned}, but the batch has schema {batch}")]
+    SchemaMismatch {
+        /// The relation.
+        relation: Box<str>,
+        /// Version of the plan.
+        planned: u32,
+        /// Version of the batch.
+        batch: u32,
+    },
+    /// An error came before, or the metadata columns are not those of the schema.
+    #[error("the batch is not usable after an error")]
+    Broken,
+    /// Arrow refuses the columns.
+    #[error("the columns are not a record batch")]
+    Arrow(#[from] ArrowError),
+}
+
+impl CellError {
+    fn of(refusal: Refusal, plan: &Plan, column: &Column, cell: Cell<'_>) -> CellError {
+        let relation = plan.relation.as_ref().into();
+        let type_name = column.type_name.as_str().into();
+        let column = column.source_name.as_str().into();
+        let (format, length) = match cell {
+            Cell::Null => ("null", 0),
+            Cell::Unchanged => ("unchanged", 0),
+            Cell::Text(bytes) => ("text", bytes.len()),
+            Cell::Binary(bytes) => ("binary", bytes.len()),
+        };
+        match refusal {
+            Refusal::Malformed => CellError::Malformed { relation, column, type_name, format, length },
+            Refusal::NoBinaryReader => CellError::NoBinaryReader { relation, column, type_name, length },
+            Refusal::Full => CellError::Full { relation, column },
+        }
+    }
+}
+
+/// An entry of a list or map of text: an offset, and a bit of validity rounded up.
+const ENTRY_BYTES: usize = 5;
+
+#[cfg(test)]
+mod tests;

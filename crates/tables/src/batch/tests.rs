@@ -1,0 +1,340 @@
+use arrow::array::{Array, AsArray, PrimitiveArray};
+use arrow::datatypes::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use parquet::arrow::ArrowWriter;
+use pgoutput::encode::TupleBuilder;
+use pgoutput::{Oid, Xid};
+use proptest::prelude::*;
+
+use super::*;
+use crate::change::{Op, TableIndex};
+use crate::schema::ColumnSpec;
+use crate::types::{Codec, LakeType, TypeCatalog};
+
+const INT4: u32 = 23;
+const TEXT: u32 = 25;
+const DATE: u32 = 1082;
+const INTERVAL: u32 = 1186;
+const TEXT_ARRAY: u32 = 1009;
+const DATE_ARRAY: u32 = 1182;
+
+const STAMP: TxStamp =
+    TxStamp { commit_lsn: Lsn(0x150), commit_time_unix_micros: 1_785_600_000_000_000, xid: Xid(u32::MAX) };
+
+fn plan_of(columns: &[(&str, u32)]) -> Plan {
+    let columns: Vec<ColumnSpec> = columns
+        .iter()
+        .map(|(name, oid)| ColumnSpec {
+            name: (*name).to_owned(),
+            type_oid: Oid(*oid),
+            type_modifier: -1,
+            resolved: TypeCatalog::default().resolve(Oid(*oid), -1),
+        })
+        .collect();
+    let schema = Arc::new(TableSchema::new(&columns, vec![]));
+    let columns = (0..).take(columns.len()).collect();
+    Plan { schema, relation: "public.orders_1".into(), columns, key: vec![0] }
+}
+
+fn change<'f, 'a>(plan: &'f Plan, op: Op, seq: i64, image: Image<'a>) -> Change<'f, 'a> {
+    Change { table: TableIndex(0), op, seq, plan, image }
+}
+
+fn row(tuple: &TupleBuilder) -> Image<'_> {
+    Image::Row { tuple: tuple.tuple(), fill: None }
+}
+
+/// A batch of inserts.
+fn batch_of(plan: &Plan, rows: &[TupleBuilder]) -> RecordBatch {
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    for (seq, tuple) in (1..).zip(rows) {
+        builder.append(&STAMP, &change(plan, Op::Insert, seq, row(tuple))).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
+    let array = batch.column_by_name(column).unwrap().as_string::<i32>();
+    (!array.is_null(row)).then(|| array.value(row).to_owned())
+}
+
+fn unchanged(batch: &RecordBatch, row: usize) -> Option<Vec<String>> {
+    let lists = batch.column_by_name("_cdc_unchanged").unwrap().as_list::<i32>();
+    let names = |list: ArrayRef| list.as_string::<i32>().iter().map(|name| name.unwrap().to_owned()).collect();
+    (!lists.is_null(row)).then(|| names(lists.value(row)))
+}
+
+fn raw(batch: &RecordBatch, row: usize) -> Option<Vec<(String, String)>> {
+    let maps = batch.column_by_name("_cdc_raw").unwrap().as_map();
+    (!maps.is_null(row)).then(|| {
+        let entries = maps.value(row);
+        let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+        let entry = |(key, value): (Option<&str>, Option<&str>)| (key.unwrap().to_owned(), value.unwrap().to_owned());
+        keys.iter().zip(values).map(entry).collect()
+    })
+}
+
+fn pairs(entries: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
+    Some(entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+}
+
+#[test]
+fn a_row_with_its_metadata() {
+    let plan = plan_of(&[("id", INT4), ("note", TEXT)]);
+    let batch = batch_of(&plan, &[TupleBuilder::new().text("7").null()]);
+    let int64 = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().value(0);
+    assert_eq!(text(&batch, "_cdc_op", 0).as_deref(), Some("I"));
+    assert_eq!((int64("_cdc_lsn"), int64("_cdc_seq"), int64("_cdc_xid")), (0x150, 1, 4_294_967_295));
+    let time: &PrimitiveArray<TimestampMicrosecondType> =
+        batch.column_by_name("_cdc_commit_ts").unwrap().as_primitive();
+    assert_eq!(time.value(0), 1_785_600_000_000_000);
+    assert_eq!(text(&batch, "_cdc_relation", 0).as_deref(), Some("public.orders_1"));
+    assert_eq!((unchanged(&batch, 0), raw(&batch, 0)), (None, None));
+    assert_eq!(batch.column_by_name("id").unwrap().as_primitive::<Int32Type>().value(0), 7);
+    assert_eq!(text(&batch, "note", 0), None);
+}
+
+#[test]
+fn every_op_and_many_relations() {
+    let plan = plan_of(&[("id", INT4)]);
+    let other = Plan { relation: "public.orders_2".into(), ..plan.clone() };
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let tuple = TupleBuilder::new().text("1");
+    let plans = [&plan, &plan, &other, &plan, &other];
+    let ops = [Op::Insert, Op::Update, Op::Delete, Op::Truncate, Op::Row];
+    for ((plan, op), number) in plans.into_iter().zip(ops).zip(1..) {
+        let image = if op == Op::Truncate { Image::Empty } else { row(&tuple) };
+        let stamp = TxStamp { commit_lsn: Lsn(100 - number), ..STAMP };
+        builder.append(&stamp, &change(plan, op, 1, image)).unwrap();
+    }
+    assert_eq!((builder.rows(), builder.lsn_range()), (5, Some((Lsn(95), Lsn(99)))));
+    let batch = builder.finish().unwrap();
+    assert_eq!((builder.rows(), builder.bytes(), builder.lsn_range()), (0, 0, None));
+    let letters: String = (0..5).filter_map(|row| text(&batch, "_cdc_op", row)).collect();
+    assert_eq!(letters, "IUDTR");
+    let relations: Vec<_> = (0..5).filter_map(|row| text(&batch, "_cdc_relation", row)).collect();
+    let names = ["public.orders_1", "public.orders_1", "public.orders_2", "public.orders_1", "public.orders_2"];
+    assert_eq!(relations, names);
+    assert!(batch.column_by_name("id").unwrap().is_null(3));
+    assert_eq!(builder.finish().unwrap().num_rows(), 0);
+}
+
+#[test]
+fn t11_t12_unchanged_values_are_named() {
+    let plan = plan_of(&[("id", INT4), ("Big Doc", TEXT), ("more", TEXT)]);
+    let rows = [
+        TupleBuilder::new().text("1").text("a").text("b"),
+        TupleBuilder::new().text("2").unchanged().unchanged(),
+        TupleBuilder::new().text("3").null().null(),
+        TupleBuilder::new().text("4").text("").unchanged(),
+    ];
+    let batch = batch_of(&plan, &rows);
+    let doc = plan.schema.columns[1].name.clone();
+    assert!(doc.starts_with("big_doc_"));
+    assert_eq!(unchanged(&batch, 0), None);
+    assert_eq!(unchanged(&batch, 1), Some(vec![doc.clone(), "more".to_owned()]));
+    assert_eq!(unchanged(&batch, 2), None);
+    assert_eq!(unchanged(&batch, 3), Some(vec!["more".to_owned()]));
+    assert_eq!((text(&batch, &doc, 1), text(&batch, &doc, 3)), (None, Some(String::new())));
+}
+
+#[test]
+fn t10_t24_an_old_value_fills_and_an_old_null_does_not() {
+    let plan = plan_of(&[("id", INT4), ("a", TEXT), ("b", TEXT), ("c", TEXT), ("d", TEXT)]);
+    let new = TupleBuilder::new().text("1").unchanged().unchanged().unchanged().null();
+    let old = TupleBuilder::new().text("9").text("old").null().unchanged().text("was");
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let image = Image::Row { tuple: new.tuple(), fill: Some(old.tuple()) };
+    builder.append(&STAMP, &change(&plan, Op::Update, 1, image)).unwrap();
+    let batch = builder.finish().unwrap();
+    assert_eq!(batch.column_by_name("id").unwrap().as_primitive::<Int32Type>().value(0), 1);
+    assert_eq!(text(&batch, "a", 0).as_deref(), Some("old"));
+    assert_eq!((text(&batch, "b", 0), text(&batch, "c", 0), text(&batch, "d", 0)), (None, None, None));
+    assert_eq!(unchanged(&batch, 0), Some(vec!["b".to_owned(), "c".to_owned()]));
+}
+
+#[test]
+fn what_does_not_fit_is_kept_as_text() {
+    let plan = plan_of(&[("id", INT4), ("Day Off", DATE), ("note", TEXT), ("days", DATE_ARRAY), ("tags", TEXT_ARRAY)]);
+    let infinity = i32::MAX.to_be_bytes();
+    let rows = [
+        TupleBuilder::new().text("1").text("0044-03-15 BC").text(b"a\\b\xe9\xff").text("{infinity,NULL}").text("[0:0]={x}"),
+        TupleBuilder::new().text("2").text("2026-08-01").text("\\").text("{}").text(r#"{{"a\\",NULL}}"#),
+        TupleBuilder::new().text("3").binary(infinity).binary("caf\u{e9}").null().text(b"{caf\xe9}"),
+    ];
+    let batch = batch_of(&plan, &rows);
+    let day = plan.schema.columns[1].name.as_str();
+    let expected = [
+        (day, "0044-03-15 BC"), ("note", r"a\\b\xe9\xff"), ("days", "{infinity,NULL}"), ("tags", "[0:0]={x}"),
+    ];
+    assert_eq!(raw(&batch, 0), pairs(&expected));
+    assert_eq!(raw(&batch, 1), pairs(&[("tags", r#"{{"a\\",NULL}}"#)]));
+    assert_eq!(raw(&batch, 2), pairs(&[(day, "infinity"), ("tags", r"{caf\xe9}")]));
+    let days = batch.column_by_name(day).unwrap().as_primitive::<Date32Type>();
+    assert_eq!((days.value(0), days.value(2)), (-719_162, 2_932_896));
+    assert_eq!((text(&batch, "note", 0), text(&batch, "note", 1).as_deref()), (None, Some("\\")));
+}
+
+#[test]
+fn growth_is_counted_for_every_row() {
+    let plan = plan_of(&[("id", INT4), ("note", TEXT), ("day", DATE)]);
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let mut sum = 0;
+    for number in 0..1000 {
+        let note = "x".repeat(number % 50);
+        let tuple = TupleBuilder::new().text(number.to_string()).text(note).text("infinity");
+        let appended = builder.append(&STAMP, &change(&plan, Op::Insert, 1, row(&tuple))).unwrap();
+        assert_eq!(appended.raw_cells, 1);
+        sum += appended.bytes;
+        assert_eq!(builder.bytes(), sum);
+    }
+    let batch = builder.finish().unwrap();
+    let held: usize = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap()).sum();
+    assert!((held..held * 5 / 4).contains(&sum), "{sum} counted, {held} held");
+}
+
+#[test]
+fn columns_that_a_leaf_lacks_read_null() {
+    let plan = plan_of(&[("id", INT4), ("note", TEXT), ("day", DATE)]);
+    let leaf = Plan { columns: vec![2, 0], ..plan.clone() };
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let tuple = TupleBuilder::new().text("1970-01-02").text("5");
+    builder.append(&STAMP, &change(&leaf, Op::Insert, 1, row(&tuple))).unwrap();
+    let batch = builder.finish().unwrap();
+    assert_eq!(batch.column_by_name("id").unwrap().as_primitive::<Int32Type>().value(0), 5);
+    assert_eq!(batch.column_by_name("day").unwrap().as_primitive::<Date32Type>().value(0), 1);
+    assert_eq!(text(&batch, "note", 0), None);
+}
+
+fn check_refused(plan: &Plan, batch_plan: &Plan, tuple: &TupleBuilder, message: &str) {
+    let mut builder = BatchBuilder::new(Arc::clone(&batch_plan.schema));
+    let change = change(plan, Op::Insert, 1, row(tuple));
+    let error = builder.append(&STAMP, &change).unwrap_err();
+    assert_eq!(error.to_string(), message);
+    assert!(matches!(builder.append(&STAMP, &change), Err(CellError::Broken)));
+    assert!(matches!(builder.finish(), Err(CellError::Broken)));
+}
+
+#[test]
+fn errors_name_everything_but_the_value() {
+    let plan = plan_of(&[("id", INT4), ("note", INTERVAL)]);
+    let check = |tuple: TupleBuilder, message: &str| check_refused(&plan, &plan, &tuple, message);
+    let builder = TupleBuilder::new;
+    check(builder().text("secret").null(), "public.orders_1.id: text of 6 bytes is not a int4");
+    check(builder().binary([1, 2, 3]).null(), "public.orders_1.id: binary of 3 bytes is not a int4");
+    check(builder().null().binary([0; 16]), "public.orders_1.note: binary of 16 bytes, but interval is read as text only");
+    check(builder().text("1"), "public.orders_1: 1 cells in a row that is planned for 2");
+    let narrow = Plan { columns: vec![7], ..plan.clone() };
+    check_refused(&narrow, &plan, &builder().text("1"), "public.orders_1: planned for column 7, which the schema does not have");
+    let newer = Plan { schema: Arc::new(TableSchema { id: 2, ..(*plan.schema).clone() }), ..plan.clone() };
+    check_refused(&newer, &plan, &builder().null().null(), "public.orders_1: planned for schema 2, but the batch has schema 1");
+}
+
+#[test]
+fn a_schema_at_odds_with_itself_is_refused() {
+    let plan = plan_of(&[("id", INT4)]);
+    let mut schema = (*plan.schema).clone();
+    schema.columns[0].lake = LakeType::Utf8;
+    let mut builder = BatchBuilder::new(Arc::new(schema.clone()));
+    builder.append(&STAMP, &change(&plan, Op::Insert, 1, Image::Empty)).unwrap();
+    assert!(matches!(builder.finish(), Err(CellError::Arrow(_))));
+    schema.columns[0].codec = Codec::Array(Box::new(Codec::Int4));
+    let mut builder = BatchBuilder::new(Arc::new(schema));
+    builder.append(&STAMP, &change(&plan, Op::Insert, 1, Image::Empty)).unwrap();
+    assert!(builder.finish().is_err());
+}
+
+#[test]
+fn a_table_without_columns() {
+    let plan = plan_of(&[]);
+    let batch = batch_of(&plan, &[TupleBuilder::new(), TupleBuilder::new()]);
+    assert_eq!((batch.num_rows(), batch.num_columns()), (2, 8));
+}
+
+/// One column of every lake type, by an OID of a built-in type.
+const ONE_OF_EACH: [(&str, u32, &str); 20] = [
+    ("bool", 16, "t"),
+    ("bytea", 17, "\\x00ff"),
+    ("int8", 20, "-1"),
+    ("int2", 21, "1"),
+    ("int4", 23, "2"),
+    ("oid", 26, "4294967295"),
+    ("json", 114, "{}"),
+    ("float4", 700, "1.5"),
+    ("float8", 701, "NaN"),
+    ("date", 1082, "2026-08-01"),
+    ("time", 1083, "12:00:00"),
+    ("timestamp", 1114, "2026-08-01 12:00:00"),
+    ("timestamptz", 1184, "infinity"),
+    ("interval", 1186, "1 day"),
+    ("numeric", 1700, "1.10"),
+    ("uuid", 2950, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+    ("text[]", 1009, "{a,NULL}"),
+    ("timestamptz[]", 1185, "{}"),
+    ("bytea[]", 1001, "{\"\\\\x00\"}"),
+    ("float8[]", 1022, "{{1}}"),
+];
+
+#[test]
+fn the_parquet_writer_takes_every_type() {
+    let mut plan = plan_of(&ONE_OF_EACH.map(|(name, oid, _)| (name, oid)));
+    let mut schema = (*plan.schema).clone();
+    for (precision, scale) in [(9, 2), (18, 0), (38, 38)] {
+        let codec = Codec::Decimal { precision, scale };
+        let column = Column { name: format!("d{precision}"), lake: codec.lake(), codec, ..schema.columns[0].clone() };
+        schema.columns.push(column);
+        plan.columns.push(u32::try_from(plan.columns.len()).unwrap());
+    }
+    plan.schema = Arc::new(schema);
+    let row = ONE_OF_EACH.iter().fold(TupleBuilder::new(), |row, (_, _, text)| row.text(text));
+    let rows = [row.text("0").text("0").text("0"), plan.columns.iter().fold(TupleBuilder::new(), |row, _| row.null())];
+    let batch = batch_of(&plan, &rows);
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let metadata = writer.finish().unwrap();
+    assert_eq!(metadata.file_metadata().num_rows(), 2);
+    let root = metadata.file_metadata().schema_descr().root_schema();
+    let id = |name: &str| {
+        let field = root.get_fields().iter().find(|field| field.name() == name).unwrap();
+        field.get_basic_info().has_id().then(|| field.get_basic_info().id())
+    };
+    assert_eq!((id("_cdc_op"), id("_cdc_unchanged"), id("_cdc_raw")), (Some(1), Some(7), Some(8)));
+    assert_eq!((id("bool"), id("text[]")), (Some(100), Some(116)));
+    let paths = metadata.file_metadata().schema_descr();
+    let paths: Vec<String> = paths.columns().iter().map(|column| column.path().string()).collect();
+    for path in ["_cdc_unchanged.list.element", "_cdc_raw.key_value.key", "_cdc_raw.key_value.value", "text[].list.element"] {
+        assert!(paths.iter().any(|there| there == path), "{path} in {paths:?}");
+    }
+}
+
+proptest! {
+    /// Whatever the cells, a NULL is Postgres's own, or named, or beside its text.
+    #[test]
+    fn no_null_is_silent(
+        cells in prop::collection::vec((0..4_u8, prop::collection::vec(any::<u8>(), 0..12)), ONE_OF_EACH.len()),
+        plain in prop::collection::vec(any::<bool>(), ONE_OF_EACH.len()),
+    ) {
+        let plan = plan_of(&ONE_OF_EACH.map(|(name, oid, _)| (name, oid)));
+        let mut tuple = TupleBuilder::new();
+        for (((kind, bytes), plain), (_, _, text)) in cells.iter().zip(&plain).zip(&ONE_OF_EACH) {
+            tuple = match (kind, plain) {
+                (0, _) => tuple.null(),
+                (1, _) => tuple.unchanged(),
+                (_, true) => tuple.text(text),
+                (2, false) => tuple.text(bytes),
+                (_, false) => tuple.binary(bytes),
+            };
+        }
+        let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+        if builder.append(&STAMP, &change(&plan, Op::Insert, 1, row(&tuple))).is_ok() {
+            let batch = builder.finish().unwrap();
+            let (unchanged, raw) = (unchanged(&batch, 0).unwrap_or_default(), raw(&batch, 0).unwrap_or_default());
+            for ((kind, _), (name, _, _)) in cells.iter().zip(&ONE_OF_EACH) {
+                let is_null = batch.column_by_name(name).unwrap().is_null(0);
+                let is_named = unchanged.iter().any(|unchanged| unchanged == name);
+                let is_raw = raw.iter().any(|(key, _)| key == name);
+                prop_assert_eq!(*kind == 1, is_named);
+                prop_assert_eq!(is_null, *kind == 0 || is_named || (is_raw && is_null));
+            }
+        }
+    }
+}

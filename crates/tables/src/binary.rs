@@ -1,0 +1,573 @@
+//! Values from their Postgres send form, and the text that Postgres would have printed for it.
+//!
+//! Owns: the binary layout of every type that [`Codec::has_binary_decoder`] names, and [`render`].
+//! Does not: know columns or builders (`columns`), or the text grammars (`text`).
+//! Holds: a value is the same whether it came as text or binary; a rendered text is Postgres's own.
+//! Fails: [`Malformed`] on a wrong length or a value that the type does not have.
+
+use std::io::Write as _;
+
+use crate::text::{
+    DAY_MAX, DAY_MIN, Held, MICROS_MAX, MICROS_MIN, MICROS_PER_DAY, Malformed, POWERS_OF_TEN, clock_text,
+    held_day, held_micros, signed,
+};
+use crate::types::Codec;
+
+pub(crate) fn boolean(bytes: &[u8]) -> Result<bool, Malformed> {
+    match bytes {
+        [0] => Ok(false),
+        [1] => Ok(true),
+        _ => Err(Malformed),
+    }
+}
+
+pub(crate) fn int16(bytes: &[u8]) -> Result<i16, Malformed> {
+    Ok(i16::from_be_bytes(whole(bytes)?))
+}
+
+/// Also of an `int2`, which a wider column reads.
+pub(crate) fn int32(bytes: &[u8]) -> Result<i32, Malformed> {
+    match bytes.len() {
+        2 => int16(bytes).map(i32::from),
+        _ => Ok(i32::from_be_bytes(whole(bytes)?)),
+    }
+}
+
+/// Also of an `int2` or `int4`, which a wider column reads.
+pub(crate) fn int64(bytes: &[u8]) -> Result<i64, Malformed> {
+    match bytes.len() {
+        2 | 4 => int32(bytes).map(i64::from),
+        _ => Ok(i64::from_be_bytes(whole(bytes)?)),
+    }
+}
+
+pub(crate) fn uint32(bytes: &[u8]) -> Result<u32, Malformed> {
+    Ok(u32::from_be_bytes(whole(bytes)?))
+}
+
+pub(crate) fn float32(bytes: &[u8]) -> Result<f32, Malformed> {
+    Ok(f32::from_be_bytes(whole(bytes)?))
+}
+
+/// Also of a `float4`, which a wider column reads.
+pub(crate) fn float64(bytes: &[u8]) -> Result<f64, Malformed> {
+    match bytes.len() {
+        4 => float32(bytes).map(f64::from),
+        _ => Ok(f64::from_be_bytes(whole(bytes)?)),
+    }
+}
+
+/// A numeric as the unscaled integer of `Decimal128(precision, scale)`.
+pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i128>, Malformed> {
+    let numeric = Numeric::read(bytes)?;
+    let NumericSign::Finite { is_negative } = numeric.sign else { return Ok(Held::Nothing) };
+    let scale = i64::from(scale);
+    if numeric.digits.len() > SHORT_NUMERIC_DIGITS || numeric.has_hidden_digits() {
+        let mut text = Vec::new();
+        numeric.render(&mut text);
+        return crate::text::decimal(&text, precision, i8::try_from(scale).map_err(|_| Malformed)?);
+    }
+    let digits = numeric.digits.iter().fold(0_u128, |value, digit| value * 10_000 + u128::from(digit_of(digit)));
+    if digits == 0 {
+        return Ok(Held::Exact(0));
+    }
+    // The digits, times ten to this power, are the unscaled value.
+    let exponent = scale + 4 * (i64::from(numeric.weight) + 1 - count(numeric.digits.len()));
+    let power = usize::try_from(exponent.unsigned_abs()).ok().and_then(|power| POWERS_OF_TEN.get(power));
+    let unscaled = match power {
+        Some(power) if exponent >= 0 => digits.checked_mul(*power),
+        Some(power) => digits.is_multiple_of(*power).then(|| digits / power),
+        None => None,
+    };
+    Ok(signed(unscaled, is_negative, precision))
+}
+
+/// Writes a numeric's text.
+pub(crate) fn numeric_text(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
+    Numeric::read(bytes)?.render(text);
+    Ok(())
+}
+
+/// A numeric in its send form: base-10000 digits, of which the first has the weight `10000^weight`.
+struct Numeric<'a> {
+    sign: NumericSign,
+    weight: i16,
+    /// Decimal digits after the point.
+    display_scale: u16,
+    digits: &'a [[u8; 2]],
+}
+
+#[derive(Clone, Copy)]
+enum NumericSign {
+    Finite { is_negative: bool },
+    NotANumber,
+    Infinity,
+    MinusInfinity,
+}
+
+impl<'a> Numeric<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Numeric<'a>, Malformed> {
+        let mut rest = bytes;
+        let digit_count = u16::from_be_bytes(take(&mut rest)?);
+        let weight = i16::from_be_bytes(take(&mut rest)?);
+        let sign = match u16::from_be_bytes(take(&mut rest)?) {
+            0x0000 => NumericSign::Finite { is_negative: false },
+            0x4000 => NumericSign::Finite { is_negative: true },
+            0xC000 => NumericSign::NotANumber,
+            0xD000 => NumericSign::Infinity,
+            0xF000 => NumericSign::MinusInfinity,
+            _ => return Err(Malformed),
+        };
+        let display_scale = u16::from_be_bytes(take(&mut rest)?);
+        let (digits, odd) = rest.as_chunks::<2>();
+        let is_numeric = odd.is_empty()
+            && digits.len() == usize::from(digit_count)
+            && display_scale <= DISPLAY_SCALE_MAX
+            && digits.iter().all(|digit| digit_of(digit) < 10_000);
+        is_numeric.then_some(Numeric { sign, weight, display_scale, digits }).ok_or(Malformed)
+    }
+
+    /// Whether digits other than zero lie beyond the display scale, which the text leaves out.
+    fn has_hidden_digits(&self) -> bool {
+        let after_point = 4 * (count(self.digits.len()) - 1 - i64::from(self.weight));
+        match after_point - i64::from(self.display_scale) {
+            ..=0 => false,
+            hidden @ 1..=3 => {
+                let power = if hidden == 1 { 10 } else { if hidden == 2 { 100 } else { 1000 } };
+                self.digits.last().is_some_and(|digit| digit_of(digit) % power != 0)
+            }
+            _ => true,
+        }
+    }
+
+    /// As `get_str_from_var` of Postgres prints it.
+    fn render(&self, text: &mut Vec<u8>) {
+        match self.sign {
+            NumericSign::NotANumber => return text.extend_from_slice(b"NaN"),
+            NumericSign::Infinity => return text.extend_from_slice(b"Infinity"),
+            NumericSign::MinusInfinity => return text.extend_from_slice(b"-Infinity"),
+            NumericSign::Finite { is_negative: true } => text.push(b'-'),
+            NumericSign::Finite { is_negative: false } => {}
+        }
+        let digit_at = |place: i64| {
+            let digit = usize::try_from(place).ok().and_then(|place| self.digits.get(place));
+            digit.map_or(0, digit_of)
+        };
+        let weight = i64::from(self.weight);
+        if weight < 0 {
+            text.push(b'0');
+        }
+        for place in 0..=weight {
+            let [d1, d2, d3, d4] = four_digits(digit_at(place));
+            let digits = [d1, d2, d3, d4];
+            let zeros = digits.iter().take(3).take_while(|digit| place == 0 && **digit == b'0').count();
+            text.extend(digits.iter().skip(zeros));
+        }
+        if self.display_scale > 0 {
+            text.push(b'.');
+            let end = text.len() + usize::from(self.display_scale);
+            let mut place = weight + 1;
+            while text.len() < end {
+                text.extend_from_slice(&four_digits(digit_at(place)));
+                place += 1;
+            }
+            text.truncate(end);
+        }
+    }
+}
+
+fn digit_of(digit: &[u8; 2]) -> u16 {
+    u16::from_be_bytes(*digit)
+}
+
+/// The four decimal digits of a number below 10000.
+fn four_digits(number: u16) -> [u8; 4] {
+    let ascii = |number: u16| b'0' + u8::try_from(number % 10).unwrap_or(0);
+    [ascii(number / 1000), ascii(number / 100), ascii(number / 10), ascii(number)]
+}
+
+/// The text of a jsonb, after its version.
+pub(crate) fn jsonb(bytes: &[u8]) -> Result<&[u8], Malformed> {
+    bytes.strip_prefix(&[1]).ok_or(Malformed)
+}
+
+/// A date as days since 1970-01-01, of the years 1 to 9999.
+pub(crate) fn date(bytes: &[u8]) -> Result<Held<i32>, Malformed> {
+    Ok(match i32::from_be_bytes(whole(bytes)?) {
+        i32::MAX => Held::Clamped(DAY_MAX),
+        i32::MIN => Held::Clamped(DAY_MIN),
+        day => held_day(i64::from(day) + UNIX_TO_PG_EPOCH_DAYS),
+    })
+}
+
+/// A timestamp, or an instant, as microseconds since 1970-01-01, of the years 1 to 9999.
+pub(crate) fn timestamp(bytes: &[u8]) -> Result<Held<i64>, Malformed> {
+    Ok(match i64::from_be_bytes(whole(bytes)?) {
+        i64::MAX => Held::Clamped(MICROS_MAX),
+        i64::MIN => Held::Clamped(MICROS_MIN),
+        micros => held_micros(micros.checked_add(pgoutput::UNIX_TO_PG_EPOCH_MICROS), micros),
+    })
+}
+
+/// A time as `HH:MM:SS.ffffff`.
+pub(crate) fn time(bytes: &[u8]) -> Result<[u8; 15], Malformed> {
+    match i64::from_be_bytes(whole(bytes)?) {
+        micros @ 0..=MICROS_PER_DAY => Ok(clock_text(micros)),
+        _ => Err(Malformed),
+    }
+}
+
+/// A UUID's text.
+pub(crate) fn uuid(bytes: &[u8]) -> Result<[u8; 36], Malformed> {
+    let bytes: [u8; 16] = whole(bytes)?;
+    let mut text = [b'-'; 36];
+    let mut places = text.iter_mut().enumerate().filter(|(place, _)| !matches!(place, 8 | 13 | 18 | 23));
+    for byte in bytes {
+        for digit in hex(byte) {
+            if let Some((_, place)) = places.next() {
+                *place = digit;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The two hexadecimal digits of a byte.
+pub(crate) fn hex(byte: u8) -> [u8; 2] {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
+    [digit(byte >> 4), digit(byte & 0x0F)]
+}
+
+/// An array in its send form.
+pub(crate) struct ArrayBinary<'a> {
+    dimensions: &'a [[u8; 8]],
+    rest: &'a [u8],
+}
+
+impl<'a> ArrayBinary<'a> {
+    /// Reads up to the first element.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<ArrayBinary<'a>, Malformed> {
+        let mut rest = bytes;
+        let dimension_count = u32::from_be_bytes(take(&mut rest)?);
+        // A flag for NULLs, and the element type, which the column knows better (it may be a domain).
+        let _: [u8; 8] = take(&mut rest)?;
+        if dimension_count > DIMENSIONS_MAX {
+            return Err(Malformed);
+        }
+        let dimension_bytes = usize::try_from(dimension_count).map_err(|_| Malformed)? * 8;
+        let (dimensions, rest) = rest.split_at_checked(dimension_bytes).ok_or(Malformed)?;
+        let (dimensions, _) = dimensions.as_chunks();
+        Ok(ArrayBinary { dimensions, rest })
+    }
+
+    /// It has more dimensions than a list.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.dimensions.len() > 1
+    }
+
+    /// The first subscript is 1, as that of a list.
+    pub(crate) fn starts_at_one(&self) -> bool {
+        self.dimensions.iter().all(|dimension| Dimension::of(dimension).lower == 1)
+    }
+
+    /// The elements of all dimensions, `None` for NULL.
+    pub(crate) fn elements(&self) -> Result<impl Iterator<Item = Result<Option<&'a [u8]>, Malformed>> + use<'a>, Malformed> {
+        let mut left = self.element_count()?;
+        let mut rest = self.rest;
+        Ok(std::iter::from_fn(move || {
+            let Some(after) = left.checked_sub(1) else {
+                // What follows the last element is an error, once.
+                return (!std::mem::take(&mut rest).is_empty()).then_some(Err(Malformed));
+            };
+            left = after;
+            let element = element(&mut rest);
+            if element.is_err() {
+                (left, rest) = (0, &[]);
+            }
+            Some(element)
+        }))
+    }
+
+    fn element_count(&self) -> Result<usize, Malformed> {
+        let mut count = usize::from(!self.dimensions.is_empty());
+        for dimension in self.dimensions {
+            let size = usize::try_from(Dimension::of(dimension).size).map_err(|_| Malformed)?;
+            count = count.checked_mul(size).ok_or(Malformed)?;
+        }
+        Ok(count)
+    }
+
+    /// As `array_out` of Postgres prints it.
+    fn render(&self, codec: &Codec, text: &mut Vec<u8>) -> Result<(), Malformed> {
+        if self.element_count()? == 0 {
+            text.extend_from_slice(b"{}");
+            return Ok(());
+        }
+        if !self.starts_at_one() {
+            for dimension in self.dimensions {
+                let Dimension { lower, size } = Dimension::of(dimension);
+                let upper = i64::from(lower) + i64::from(size) - 1;
+                write(text, format_args!("[{lower}:{upper}]"));
+            }
+            text.push(b'=');
+        }
+        let mut element_text = Vec::new();
+        // How many elements of the innermost dimension, and so on outwards, are done.
+        let mut done = vec![0_i32; self.dimensions.len()];
+        text.extend(std::iter::repeat_n(b'{', done.len()));
+        for element in self.elements()? {
+            match element? {
+                None => text.extend_from_slice(b"NULL"),
+                Some(bytes) => {
+                    element_text.clear();
+                    render(codec, bytes, &mut element_text)?;
+                    quote_element(&element_text, text);
+                }
+            }
+            let mut closed = 0;
+            for (done, dimension) in done.iter_mut().zip(self.dimensions).rev() {
+                *done += 1;
+                if *done < Dimension::of(dimension).size {
+                    break;
+                }
+                *done = 0;
+                closed += 1;
+                text.push(b'}');
+            }
+            if closed < self.dimensions.len() {
+                text.push(b',');
+                text.extend(std::iter::repeat_n(b'{', closed));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Dimension {
+    size: i32,
+    lower: i32,
+}
+
+impl Dimension {
+    fn of(bytes: &[u8; 8]) -> Dimension {
+        let [s1, s2, s3, s4, l1, l2, l3, l4] = *bytes;
+        Dimension {
+            size: i32::from_be_bytes([s1, s2, s3, s4]),
+            lower: i32::from_be_bytes([l1, l2, l3, l4]),
+        }
+    }
+}
+
+fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+    let length = i32::from_be_bytes(take(rest)?);
+    if length == -1 {
+        return Ok(None);
+    }
+    let length = usize::try_from(length).map_err(|_| Malformed)?;
+    let (element, after) = rest.split_at_checked(length).ok_or(Malformed)?;
+    *rest = after;
+    Ok(Some(element))
+}
+
+/// Writes an element as `array_out` does, which quotes what a reader would take for something else.
+fn quote_element(element: &[u8], text: &mut Vec<u8>) {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | b'{' | b'}' | b',' | b' ' | b'\t'..=b'\r');
+    if !element.is_empty() && !element.eq_ignore_ascii_case(b"NULL") && !element.iter().any(is_special) {
+        return text.extend_from_slice(element);
+    }
+    text.push(b'"');
+    for byte in element {
+        if matches!(byte, b'"' | b'\\') {
+            text.push(b'\\');
+        }
+        text.push(*byte);
+    }
+    text.push(b'"');
+}
+
+/// Writes the text that Postgres would have sent for a binary cell.
+pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
+    match codec {
+        Codec::Bool => text.push(if boolean(bytes)? { b't' } else { b'f' }),
+        Codec::Int2 | Codec::Int4 | Codec::Int8 => write(text, format_args!("{}", int64(bytes)?)),
+        Codec::Oid => write(text, format_args!("{}", uint32(bytes)?)),
+        Codec::Float4 => render_float(float32(bytes)?, text),
+        Codec::Float8 if bytes.len() == 4 => render_float(float32(bytes)?, text),
+        Codec::Float8 => render_float(float64(bytes)?, text),
+        Codec::Decimal { .. } | Codec::NumericText => numeric_text(bytes, text)?,
+        Codec::Text | Codec::Json | Codec::Enum => text.extend_from_slice(bytes),
+        Codec::Jsonb => text.extend_from_slice(jsonb(bytes)?),
+        Codec::Bytea => {
+            text.extend_from_slice(b"\\x");
+            text.extend(bytes.iter().flat_map(|byte| hex(*byte)));
+        }
+        Codec::Date => match i32::from_be_bytes(whole(bytes)?) {
+            i32::MAX => text.extend_from_slice(b"infinity"),
+            i32::MIN => text.extend_from_slice(b"-infinity"),
+            day => {
+                let era = render_day(i64::from(day) + UNIX_TO_PG_EPOCH_DAYS, text);
+                text.extend_from_slice(era);
+            }
+        },
+        Codec::Timestamp => render_timestamp(i64::from_be_bytes(whole(bytes)?), b"", text),
+        Codec::Timestamptz => render_timestamp(i64::from_be_bytes(whole(bytes)?), b"+00", text),
+        Codec::Time => render_clock(&time(bytes)?, text),
+        Codec::Uuid => text.extend_from_slice(&uuid(bytes)?),
+        Codec::Array(element) => ArrayBinary::read(bytes)?.render(element, text)?,
+        Codec::Other => return Err(Malformed),
+    }
+    Ok(())
+}
+
+fn render_timestamp(micros: i64, zone: &[u8], text: &mut Vec<u8>) {
+    match micros {
+        i64::MAX => return text.extend_from_slice(b"infinity"),
+        i64::MIN => return text.extend_from_slice(b"-infinity"),
+        _ => {}
+    }
+    let day = micros.div_euclid(MICROS_PER_DAY) + UNIX_TO_PG_EPOCH_DAYS;
+    let era = render_day(day, text);
+    text.push(b' ');
+    render_clock(&clock_text(micros.rem_euclid(MICROS_PER_DAY)), text);
+    text.extend_from_slice(zone);
+    text.extend_from_slice(era);
+}
+
+/// Writes a clock without the zeros that Postgres leaves out.
+fn render_clock(clock: &[u8; 15], text: &mut Vec<u8>) {
+    let end = clock.iter().rposition(|byte| *byte != b'0').unwrap_or(0);
+    // Either a digit of the fraction, or the point, or a digit of the seconds.
+    let length = if end > 8 { end + 1 } else { 8 };
+    text.extend(clock.iter().take(length));
+}
+
+/// Writes the date of a day since 1970-01-01, and gives the era that goes behind the time.
+fn render_day(day: i64, text: &mut Vec<u8>) -> &'static [u8] {
+    let (year, month, day) = civil_from_days(day);
+    let (year, era): (i64, &[u8]) = if year > 0 { (year, b"") } else { (1 - year, b" BC") };
+    write(text, format_args!("{year:04}-{month:02}-{day:02}"));
+    era
+}
+
+/// The inverse of `text`'s `days_from_civil`.
+fn civil_from_days(day: i64) -> (i64, i64, i64) {
+    let day = day + 719_468;
+    let era = day.div_euclid(146_097);
+    let day_of_era = day.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day_of_month)
+}
+
+/// A float that can be printed in its shortest form.
+trait Float: Copy + PartialEq + std::fmt::LowerExp + std::fmt::Display + std::str::FromStr {
+    /// Decimal exponents from here on are printed with an exponent.
+    const EXPONENT_MIN: i32;
+    fn special(self) -> Option<&'static [u8]>;
+}
+
+impl Float for f32 {
+    const EXPONENT_MIN: i32 = 6;
+    fn special(self) -> Option<&'static [u8]> {
+        f64::from(self).special()
+    }
+}
+
+impl Float for f64 {
+    const EXPONENT_MIN: i32 = 15;
+    fn special(self) -> Option<&'static [u8]> {
+        match self {
+            _ if self.is_nan() => Some(b"NaN"),
+            f64::INFINITY => Some(b"Infinity"),
+            f64::NEG_INFINITY => Some(b"-Infinity"),
+            _ => None,
+        }
+    }
+}
+
+/// As `float8out` of Postgres prints it with `extra_float_digits` above zero.
+fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
+    if let Some(special) = value.special() {
+        return text.extend_from_slice(special);
+    }
+    let shortest = format!("{value:e}");
+    let shortest = if is_inside(&shortest, value) {
+        shortest
+    } else {
+        // Postgres never takes a decimal that lies half-way to the next float, as Rust does.
+        (0..=17).map(|digits| format!("{value:.digits$e}")).find(|longer| is_inside(longer, value)).unwrap_or(shortest)
+    };
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..F::EXPONENT_MIN).contains(&exponent) {
+        // Rust's plain form of the same digits: it has no exponent, and no point without a fraction.
+        return match shortest.parse::<F>() {
+            Ok(value) => write(text, format_args!("{value}")),
+            Err(_) => {}
+        };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    write(text, format_args!("{digits}e{sign}{:02}", exponent.unsigned_abs()));
+}
+
+/// Whether a decimal lies strictly within the interval that rounds to the float: decimals just beside it do too.
+fn is_inside<F: Float>(decimal: &str, value: F) -> bool {
+    let (digits, exponent) = decimal.split_once('e').unwrap_or((decimal, "0"));
+    let point = if digits.contains('.') { "" } else { "." };
+    let above = format!("{digits}{point}{:0>40}e{exponent}", 1);
+    let rounds_back = above.parse::<F>().is_ok_and(|above| above == value);
+    let below = below(digits).map(|digits| format!("{digits}{:9>40}e{exponent}", ""));
+    rounds_back && below.is_none_or(|below| below.parse::<F>().is_ok_and(|below| below == value))
+}
+
+/// The digits with one less in the last place; `None` for zero.
+fn below(digits: &str) -> Option<String> {
+    let mut bytes = digits.as_bytes().to_vec();
+    let mut is_borrowing = true;
+    for byte in bytes.iter_mut().rev().filter(|byte| byte.is_ascii_digit()) {
+        if is_borrowing {
+            (*byte, is_borrowing) = if *byte == b'0' { (b'9', true) } else { (*byte - 1, false) };
+        }
+    }
+    let point = if digits.contains('.') { "" } else { "." };
+    (!is_borrowing).then(|| format!("{}{point}", String::from_utf8_lossy(&bytes)))
+}
+
+/// All of the bytes, in this width.
+fn whole<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+    <[u8; N]>::try_from(bytes).map_err(|_| Malformed)
+}
+
+/// The first bytes, in this width.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
+    let (first, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
+    *bytes = rest;
+    Ok(*first)
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+fn write(text: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("a vector takes every byte");
+}
+
+/// Days between 1970-01-01 and 2000-01-01.
+const UNIX_TO_PG_EPOCH_DAYS: i64 = 10_957;
+
+/// `MAXDIM`
+const DIMENSIONS_MAX: u32 = 6;
+
+/// `NUMERIC_DSCALE_MAX`
+const DISPLAY_SCALE_MAX: u16 = 0x3FFF;
+
+/// Nine digits of base 10000 are 36 decimal ones, which fit into 128 bits whatever their point is.
+const SHORT_NUMERIC_DIGITS: usize = 9;
+
+#[cfg(test)]
+mod tests;

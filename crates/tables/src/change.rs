@@ -1,0 +1,99 @@
+//! One change of a table, on its way from a message to a batch.
+//!
+//! Owns: the words between the fold, which makes changes, and the batches, which append them.
+//! Does not: decide anything; it carries.
+//! Holds: a [`Change`] borrows its cells from the frame and its [`Plan`] from the fold, and copies neither.
+//! Fails: never.
+
+use std::sync::Arc;
+
+use pgoutput::{Lsn, Tuple, Xid};
+
+use crate::schema::TableSchema;
+
+/// What a row of the lake says happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// A row was inserted.
+    Insert,
+    /// A row was updated; its key stayed.
+    Update,
+    /// A row was deleted, or left for another key.
+    Delete,
+    /// Everything older of the table, or of one relation of it, is superseded.
+    Truncate,
+    /// A row read by a snapshot.
+    Row,
+}
+
+impl Op {
+    /// As `_cdc_op` holds it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Op::Insert => "I",
+            Op::Update => "U",
+            Op::Delete => "D",
+            Op::Truncate => "T",
+            Op::Row => "R",
+        }
+    }
+}
+
+/// What all rows of one transaction have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxStamp {
+    /// Position of the commit record (`Begin::final_lsn`).
+    pub commit_lsn: Lsn,
+    /// When it committed, in microseconds since 1970-01-01 UTC.
+    pub commit_time_unix_micros: i64,
+    /// Its transaction id.
+    pub xid: Xid,
+}
+
+/// A table of the fold, by its place in `Fold::tables`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableIndex(pub u32);
+
+/// One change of a root table, borrowing the frame (`'a`) and the fold (`'f`).
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'f, 'a> {
+    /// The table it belongs to.
+    pub table: TableIndex,
+    /// What happened.
+    pub op: Op,
+    /// Ordinal in the transaction from 1; -1 for a snapshot row, -2 for a re-snapshot marker.
+    pub seq: i64,
+    /// Where the cells land.
+    pub plan: &'f Plan,
+    /// The cells.
+    pub image: Image<'a>,
+}
+
+/// The cells of a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Image<'a> {
+    /// No cells: every column of the table is NULL.
+    Empty,
+    /// One tuple, in the order of the relation's columns.
+    Row {
+        /// The row.
+        tuple: Tuple<'a>,
+        /// The row before. A value in it takes the place of an unchanged cell of `tuple` at the same position.
+        /// A NULL in it does not: a value that was left out for its size was never NULL, so that NULL only says
+        /// that the old tuple held the key alone.
+        fill: Option<Tuple<'a>>,
+    },
+}
+
+/// How the cells of one announced relation land in the columns of its table.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The schema whose columns `columns` counts.
+    pub schema: Arc<TableSchema>,
+    /// `schema.name` of the relation that the rows physically come from.
+    pub relation: Arc<str>,
+    /// For every cell of a tuple, the index of its column in `schema.columns`; no index occurs twice.
+    pub columns: Vec<u32>,
+    /// The cells that identify a row; empty for a table without a key.
+    pub key: Vec<u16>,
+}

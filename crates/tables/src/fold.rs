@@ -1,0 +1,643 @@
+//! Messages of relations to changes of tables.
+//!
+//! Owns: the open transaction, its numbering, and every table with its current schema.
+//! Does not: read cells (`batch`), ask the catalogs (the caller does, when told [`Folded::NeedFacts`]), or wait.
+//! Holds: numbers in a transaction are dense from 1 and the same whenever it is read again; a message that needs
+//! facts changed nothing and can be applied again; a row takes one hash lookup and no allocation.
+//! Fails: [`FoldError`], when the stream contradicts itself; going on could put a row into the wrong column.
+
+mod planning;
+mod plans;
+mod selection;
+
+use std::sync::Arc;
+
+use pgoutput::{
+    Begin, Cell, Commit, Delete, Insert, Lsn, Message, OldTuple, Oid, PgTimestamp, Relation, Truncate, Tuple, Update,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use self::planning::Missing;
+use self::plans::{Planned, Plans};
+pub use self::selection::{GlobError, Selection};
+use crate::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
+use crate::lineage::{Facts, Lineage};
+use crate::relation::{Relations, Target};
+use crate::schema::TableSchema;
+use crate::types::TypeCatalog;
+
+/// What the configuration says about folding.
+#[derive(Clone, Debug)]
+pub struct FoldSettings {
+    /// Which tables are wanted.
+    pub selection: Selection,
+    /// Leaves fold onto their roots; otherwise every leaf is a table of its own.
+    pub fold_to_root: bool,
+    /// A TRUNCATE becomes a `T`; otherwise it is only reported.
+    pub mark_truncate: bool,
+}
+
+/// A table as the fold knows it. The caller persists it and brings it back with [`Fold::restore_table`].
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its place.
+    pub index: TableIndex,
+    /// The relation that it is.
+    pub oid: Oid,
+    /// Its schema when it was first seen; a later SET SCHEMA does not move it (T28).
+    pub schema_name: String,
+    /// Its name when it was first seen; followed by its OID if another table had that name before (T41).
+    pub name: String,
+    /// The newest version of its columns.
+    pub current: Arc<TableSchema>,
+}
+
+/// Folds the messages of a session onto tables.
+pub struct Fold {
+    settings: FoldSettings,
+    lineage: Lineage,
+    types: TypeCatalog,
+    /// Types that the catalogs do not have any more.
+    types_gone: FxHashSet<Oid>,
+    relations: Relations,
+    plans: Plans,
+    tables: Vec<Table>,
+    table_of: FxHashMap<Oid, TableIndex>,
+    /// Schemas and names of `tables`.
+    names_taken: FxHashSet<(String, String)>,
+    transaction: Transaction,
+    resume_lsn: Lsn,
+    events: Vec<FoldEvent>,
+}
+
+/// What a message came to.
+#[derive(Clone, Debug)]
+pub enum Folded<'f, 'a> {
+    /// Nothing for the caller.
+    Nothing,
+    /// A transaction opens. One that is dropped opens too.
+    Begin(TxStamp),
+    /// A transaction is complete.
+    Commit {
+        /// Position of the commit record.
+        commit_lsn: Lsn,
+        /// Position after it: where a resume starts.
+        end_lsn: Lsn,
+        /// When it committed.
+        time: PgTimestamp,
+        /// Changes that it came to; none if it was dropped, or touched no wanted table.
+        changes: u64,
+        /// It was published before the resume point, so that nothing of it came out.
+        dropped: bool,
+    },
+    /// One change.
+    One(Change<'f, 'a>),
+    /// A row that left its key: delete, then insert.
+    Two(Change<'f, 'a>, Change<'f, 'a>),
+    /// A truncate of several relations.
+    Many(Vec<Change<'f, 'a>>),
+    /// Nothing was done: these must be learnt ([`Fold::learn`]), and the message applied again. Sorted.
+    NeedFacts {
+        /// Relations to look up, with their roots.
+        relations: Vec<Oid>,
+        /// Types to look up.
+        types: Vec<Oid>,
+    },
+    /// `pg_logical_emit_message`. Its position is no progress (T20).
+    Logical {
+        /// Belongs to the open transaction, and came about only because that committed.
+        transactional: bool,
+        /// Its position.
+        lsn: Lsn,
+        /// What kind it is.
+        prefix: &'a str,
+        /// What it says.
+        content: &'a [u8],
+    },
+}
+
+/// News for the log and the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoldEvent {
+    /// The first row of a table came.
+    TableAppeared {
+        /// The table.
+        table: TableIndex,
+    },
+    /// A table has a new schema version.
+    SchemaChanged {
+        /// The table.
+        table: TableIndex,
+        /// The version before.
+        from: u32,
+        /// The version now.
+        to: u32,
+    },
+    /// A relation of a table was truncated, whether or not that is marked in the table.
+    Truncated {
+        /// The table.
+        table: TableIndex,
+        /// `schema.name` of the relation.
+        relation: String,
+        /// The transaction's commit record.
+        lsn: Lsn,
+    },
+    /// Leaves became known, or have another root than before.
+    Lineage {
+        /// Their root.
+        root: Oid,
+        /// Each with its `schema.name`.
+        leaves: Vec<(Oid, String)>,
+    },
+    /// Loud: the catalogs do not know where this relation belongs, so it has a table of its own.
+    Orphan {
+        /// The relation.
+        oid: Oid,
+        /// Its `schema.name`.
+        name: String,
+    },
+    /// Loud: rows come under the root's name with old rows as the leaf's identity has them, so a NULL in
+    /// an old row may be false (T24).
+    IdentityDiffers {
+        /// The root.
+        root: Oid,
+        /// One of the leaves that differ.
+        leaf: Oid,
+    },
+}
+
+/// The stream contradicts itself, or speaks of what was not asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// A transaction opened inside another.
+    #[error("transaction at {final_lsn} begins before the one at {open_lsn} has committed")]
+    BeginInside {
+        /// The new one's commit record.
+        final_lsn: Lsn,
+        /// The open one's.
+        open_lsn: Lsn,
+    },
+    /// A commit of nothing.
+    #[error("commit at {commit_lsn} without a begin")]
+    CommitOutside {
+        /// Its position.
+        commit_lsn: Lsn,
+    },
+    /// A commit of something else.
+    #[error("commit at {commit_lsn} ends a transaction that was to commit at {final_lsn}")]
+    CommitElsewhere {
+        /// The commit's position.
+        commit_lsn: Lsn,
+        /// What the begin had said.
+        final_lsn: Lsn,
+    },
+    /// A change outside of any transaction.
+    #[error("a change of relation {relation} outside of a transaction")]
+    ChangeOutside {
+        /// The relation.
+        relation: Oid,
+    },
+    /// A change of a relation that was not announced in this session.
+    #[error("a change of relation {relation}, which was not announced")]
+    UnknownRelation {
+        /// The relation.
+        relation: Oid,
+    },
+    /// A tuple that the announcement does not describe (T06).
+    #[error("a tuple of relation {relation} has {cells} cells where {columns} columns were announced")]
+    CellCount {
+        /// The relation.
+        relation: Oid,
+        /// What came.
+        cells: usize,
+        /// What was announced.
+        columns: usize,
+    },
+    /// A message of a mode that was not asked for.
+    #[error("a {message} message, which was not negotiated")]
+    NotNegotiated {
+        /// Its name.
+        message: &'static str,
+    },
+    /// A limit of ours.
+    #[error("more {what} than can be numbered")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+    },
+    /// A bug of ours: a schema that lacks what it was made for.
+    #[error("the table of relation {relation} has no column for {column}")]
+    NoColumn {
+        /// The relation.
+        relation: Oid,
+        /// The column in Postgres.
+        column: String,
+    },
+}
+
+enum Transaction {
+    Closed,
+    Open(Open),
+    /// Published before the resume point.
+    Dropped { commit_lsn: Lsn },
+}
+
+struct Open {
+    stamp: TxStamp,
+    /// Numbers given out. Every message that changes a row takes one, wanted or not, so that the settings do
+    /// not move the numbers of others.
+    seq: i64,
+    /// Changes that came out.
+    changes: u64,
+}
+
+/// Where a change of a relation goes.
+enum Route {
+    /// Nowhere: it was published before.
+    Drop,
+    /// Nowhere: it only takes a number.
+    Exclude,
+    Ask(Box<Missing>),
+    Plan(u32),
+}
+
+/// What one message does to the rows of a table.
+enum Rows<'a> {
+    One(Op, Image<'a>),
+    /// The row left its key.
+    Move { old: Image<'a>, new: Image<'a> },
+}
+
+impl Fold {
+    /// Knows nothing yet.
+    pub fn new(settings: FoldSettings) -> Fold {
+        Fold {
+            settings,
+            lineage: Lineage::default(),
+            types: TypeCatalog::default(),
+            types_gone: FxHashSet::default(),
+            relations: Relations::default(),
+            plans: Plans::default(),
+            tables: Vec::new(),
+            table_of: FxHashMap::default(),
+            names_taken: FxHashSet::default(),
+            transaction: Transaction::Closed,
+            resume_lsn: Lsn::ZERO,
+            events: Vec::new(),
+        }
+    }
+
+    /// Brings back a table of an earlier run, before the first session.
+    ///
+    /// # Panics
+    /// If there are more than `u32::MAX` tables.
+    pub fn restore_table(&mut self, oid: Oid, schema_name: String, name: String, schema: TableSchema) -> TableIndex {
+        self.push_table(oid, schema_name, name, schema).expect("a log that names 4 billion tables does not fit memory")
+    }
+
+    /// Adds what the catalogs said. Later facts win, but a leaf that was known stays known, under its first name.
+    pub fn learn(&mut self, facts: Facts) {
+        let learned = self.lineage.learn(&facts, |oid| self.table_of.contains_key(&oid));
+        let mut replan = learned.replan;
+        self.events.extend(learned.news.into_iter().map(|(root, leaves)| FoldEvent::Lineage { root, leaves }));
+        self.types_gone.extend(&facts.gone);
+        for facts in facts.types {
+            replan |= self.types_gone.remove(&facts.oid);
+            self.types.learn(facts);
+        }
+        if replan {
+            self.unplan_all();
+        }
+    }
+
+    /// Forgets what belongs to one replication session. From here on, transactions that commit before
+    /// `resume_lsn` are dropped whole (I2).
+    pub fn start_session(&mut self, resume_lsn: Lsn) {
+        self.relations.clear();
+        self.plans.clear();
+        self.transaction = Transaction::Closed;
+        self.resume_lsn = resume_lsn;
+    }
+
+    /// Folds one message.
+    pub fn apply<'f, 'a>(&'f mut self, message: &Message<'a>) -> Result<Folded<'f, 'a>, FoldError> {
+        let not_negotiated = |message| Err(FoldError::NotNegotiated { message });
+        match message {
+            Message::Begin(begin) => self.begin(begin),
+            Message::Commit(commit) => self.commit(commit),
+            Message::Relation(relation) => {
+                self.announce(relation);
+                Ok(Folded::Nothing)
+            }
+            Message::Insert(insert) => self.insert(insert),
+            Message::Update(update) => self.update(update),
+            Message::Delete(delete) => self.delete(delete),
+            Message::Truncate(truncate) => self.truncate(truncate),
+            // A Type message names a domain by its base (T43): the catalogs know better. An origin is no matter.
+            Message::Type(_) | Message::Origin(_) => Ok(Folded::Nothing),
+            Message::Logical(message) => {
+                if message.transactional && matches!(self.transaction, Transaction::Dropped { .. }) {
+                    return Ok(Folded::Nothing);
+                }
+                let (transactional, lsn) = (message.transactional, message.lsn);
+                Ok(Folded::Logical { transactional, lsn, prefix: message.prefix, content: message.content })
+            }
+            Message::StreamStart(_) => not_negotiated("stream start"),
+            Message::StreamStop => not_negotiated("stream stop"),
+            Message::StreamCommit(_) => not_negotiated("stream commit"),
+            Message::StreamAbort(_) => not_negotiated("stream abort"),
+            Message::BeginPrepare(_) => not_negotiated("begin prepare"),
+            Message::Prepare(_) => not_negotiated("prepare"),
+            Message::CommitPrepared(_) => not_negotiated("commit prepared"),
+            Message::RollbackPrepared(_) => not_negotiated("rollback prepared"),
+            Message::StreamPrepare(_) => not_negotiated("stream prepare"),
+        }
+    }
+
+    fn begin(&mut self, begin: &Begin) -> Result<Folded<'_, 'static>, FoldError> {
+        if let Some(open_lsn) = self.transaction.commit_lsn() {
+            return Err(FoldError::BeginInside { final_lsn: begin.final_lsn, open_lsn });
+        }
+        let commit_lsn = begin.final_lsn;
+        let commit_time_unix_micros = begin.commit_time.unix_micros();
+        let stamp = TxStamp { commit_lsn, commit_time_unix_micros, xid: begin.xid };
+        // I2: only this comparison decides, and the transaction at the resume point itself is new (T02, T05).
+        self.transaction = if commit_lsn < self.resume_lsn {
+            Transaction::Dropped { commit_lsn }
+        } else {
+            Transaction::Open(Open { stamp, seq: 0, changes: 0 })
+        };
+        Ok(Folded::Begin(stamp))
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Folded<'_, 'static>, FoldError> {
+        let Commit { commit_lsn, end_lsn, commit_time: time } = *commit;
+        match self.transaction.commit_lsn() {
+            None => return Err(FoldError::CommitOutside { commit_lsn }),
+            Some(final_lsn) if final_lsn != commit_lsn => {
+                return Err(FoldError::CommitElsewhere { commit_lsn, final_lsn });
+            }
+            Some(_) => {}
+        }
+        let (changes, dropped) = match std::mem::replace(&mut self.transaction, Transaction::Closed) {
+            Transaction::Open(open) => (open.changes, false),
+            Transaction::Dropped { .. } | Transaction::Closed => (0, true),
+        };
+        Ok(Folded::Commit { commit_lsn, end_lsn, time, changes, dropped })
+    }
+
+    /// T26, T27: this runs for every leaf whenever anybody vacuums, and mostly says nothing new.
+    fn announce(&mut self, relation: &Relation<'_>) {
+        let keep_name = || self.lineage.name(relation.oid).is_none();
+        if let Some(Target::Plan(number)) = self.relations.announce(relation, keep_name) {
+            self.plans.remove(number);
+        }
+    }
+
+    fn insert<'a>(&mut self, insert: &Insert<'a>) -> Result<Folded<'_, 'a>, FoldError> {
+        // T12: a row filter can make an insert of an update, with cells unchanged.
+        self.row(insert.relation, &[insert.new], |_| Rows::One(Op::Insert, row(insert.new, None)))
+    }
+
+    fn update<'a>(&mut self, update: &Update<'a>) -> Result<Folded<'_, 'a>, FoldError> {
+        match &update.old {
+            None => self.row(update.relation, &[update.new], |_| Rows::One(Op::Update, row(update.new, None))),
+            Some(old) => self.row(update.relation, &[old.tuple(), update.new], |plan| {
+                let (image, fill) = (row(update.new, Some(old.tuple())), old.tuple());
+                match leaves_key(plan, old, update.new) {
+                    true => Rows::Move { old: row(fill, None), new: image },
+                    false => Rows::One(Op::Update, image),
+                }
+            }),
+        }
+    }
+
+    fn delete<'a>(&mut self, delete: &Delete<'a>) -> Result<Folded<'_, 'a>, FoldError> {
+        let old = delete.old.tuple();
+        self.row(delete.relation, &[old], |_| Rows::One(Op::Delete, row(old, None)))
+    }
+
+    /// Folds a message of one relation: `judge` says what its tuples come to.
+    fn row<'a>(
+        &mut self,
+        relation: Oid,
+        tuples: &[Tuple<'a>],
+        judge: impl FnOnce(&Plan) -> Rows<'a>,
+    ) -> Result<Folded<'_, 'a>, FoldError> {
+        let number = match self.route(relation)? {
+            Route::Plan(number) => number,
+            Route::Drop => return Ok(Folded::Nothing),
+            Route::Exclude => {
+                self.transaction.open(relation)?.number();
+                return Ok(Folded::Nothing);
+            }
+            Route::Ask(missing) => return Ok(need_facts(*missing)),
+        };
+        let Some(Planned { table, plan }) = self.plans.get(number) else {
+            return Err(FoldError::UnknownRelation { relation });
+        };
+        let columns = plan.columns.len();
+        if let Some(tuple) = tuples.iter().find(|tuple| tuple.len() != columns) {
+            return Err(FoldError::CellCount { relation, cells: tuple.len(), columns });
+        }
+        let open = self.transaction.open(relation)?;
+        let mut change = |op, image| Change { table: *table, op, seq: open.change(), plan, image };
+        Ok(match judge(plan) {
+            Rows::One(op, image) => Folded::One(change(op, image)),
+            Rows::Move { old, new } => {
+                let delete = change(Op::Delete, old);
+                Folded::Two(delete, change(Op::Insert, new))
+            }
+        })
+    }
+
+    fn truncate<'a>(&mut self, truncate: &Truncate) -> Result<Folded<'_, 'a>, FoldError> {
+        let mut missing = Missing::default();
+        self.forget_plans_if_full();
+        for &relation in &truncate.relations {
+            match self.target(relation)? {
+                None => return Ok(Folded::Nothing),
+                Some(Target::Unplanned) => self.missing_for(relation, &mut missing),
+                Some(Target::Excluded | Target::Plan(_)) => {}
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(need_facts(missing.sorted()));
+        }
+        let mut targets = Vec::with_capacity(truncate.relations.len());
+        for &relation in &truncate.relations {
+            let target = match self.relations.target(relation) {
+                Some(Target::Unplanned) | None => self.plan_now(relation)?,
+                Some(target) => target,
+            };
+            targets.push((relation, target));
+        }
+        let mut changes = Vec::new();
+        for (relation, target) in targets {
+            let open = self.transaction.open(relation)?;
+            let Target::Plan(number) = target else {
+                open.number();
+                continue;
+            };
+            let Some(Planned { table, plan }) = self.plans.get(number) else {
+                return Err(FoldError::UnknownRelation { relation });
+            };
+            let (lsn, name) = (open.stamp.commit_lsn, plan.relation.to_string());
+            self.events.push(FoldEvent::Truncated { table: *table, relation: name, lsn });
+            if self.settings.mark_truncate {
+                let (op, seq) = (Op::Truncate, open.change());
+                changes.push(Change { table: *table, op, seq, plan, image: Image::Empty });
+            } else {
+                open.number();
+            }
+        }
+        Ok(match changes.as_slice() {
+            [] => Folded::Nothing,
+            [one] => Folded::One(*one),
+            [_, _, ..] => Folded::Many(changes),
+        })
+    }
+
+    fn route(&mut self, relation: Oid) -> Result<Route, FoldError> {
+        Ok(match self.target(relation)? {
+            Some(Target::Plan(number)) => Route::Plan(number),
+            Some(Target::Excluded) => Route::Exclude,
+            Some(Target::Unplanned) => self.first_row(relation)?,
+            None => Route::Drop,
+        })
+    }
+
+    /// Where changes of the relation go; `None` if the open transaction is dropped.
+    fn target(&self, relation: Oid) -> Result<Option<Target>, FoldError> {
+        match &self.transaction {
+            Transaction::Open(_) => match self.relations.target(relation) {
+                Some(target) => Ok(Some(target)),
+                None => Err(FoldError::UnknownRelation { relation }),
+            },
+            Transaction::Dropped { .. } => Ok(None),
+            Transaction::Closed => Err(FoldError::ChangeOutside { relation }),
+        }
+    }
+
+    #[cold]
+    fn first_row(&mut self, relation: Oid) -> Result<Route, FoldError> {
+        let mut missing = Missing::default();
+        self.missing_for(relation, &mut missing);
+        if !missing.is_empty() {
+            return Ok(Route::Ask(Box::new(missing.sorted())));
+        }
+        self.forget_plans_if_full();
+        Ok(match self.plan_now(relation)? {
+            Target::Plan(number) => Route::Plan(number),
+            Target::Excluded | Target::Unplanned => Route::Exclude,
+        })
+    }
+
+    fn plan_now(&mut self, relation: Oid) -> Result<Target, FoldError> {
+        let target = self.plan(relation)?;
+        self.relations.set_target(relation, target);
+        Ok(target)
+    }
+
+    fn forget_plans_if_full(&mut self) {
+        if self.plans.is_full() {
+            self.unplan_all();
+        }
+    }
+
+    fn unplan_all(&mut self) {
+        self.relations.unplan_all();
+        self.plans.clear();
+    }
+
+    /// News since the last call.
+    pub fn take_events(&mut self) -> Vec<FoldEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// A table.
+    ///
+    /// # Panics
+    /// If the index is not one of this fold's.
+    pub fn table(&self, index: TableIndex) -> &Table {
+        let at = usize::try_from(index.0).ok();
+        at.and_then(|at| self.tables.get(at)).expect("a table index comes from this fold, which forgets no table")
+    }
+
+    /// All tables, by index.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// Whether a transaction is open, dropped or not.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.commit_lsn().is_some()
+    }
+}
+
+impl Transaction {
+    fn commit_lsn(&self) -> Option<Lsn> {
+        match self {
+            Transaction::Closed => None,
+            Transaction::Open(open) => Some(open.stamp.commit_lsn),
+            Transaction::Dropped { commit_lsn } => Some(*commit_lsn),
+        }
+    }
+
+    fn open(&mut self, relation: Oid) -> Result<&mut Open, FoldError> {
+        match self {
+            Transaction::Open(open) => Ok(open),
+            Transaction::Dropped { .. } | Transaction::Closed => Err(FoldError::ChangeOutside { relation }),
+        }
+    }
+}
+
+impl Open {
+    fn number(&mut self) -> i64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    fn change(&mut self) -> i64 {
+        self.changes += 1;
+        self.number()
+    }
+}
+
+fn row<'a>(tuple: Tuple<'a>, fill: Option<Tuple<'a>>) -> Image<'a> {
+    Image::Row { tuple, fill }
+}
+
+fn need_facts<'f, 'a>(missing: Missing) -> Folded<'f, 'a> {
+    Folded::NeedFacts { relations: missing.relations, types: missing.types }
+}
+
+/// Whether an update took its row from one key to another.
+///
+/// A `K` tuple comes also for a key that is only out of line (T09), and may hold more than the key (T24); a NULL in
+/// an old tuple may be false. So only values are compared, those of the key where there are any.
+fn leaves_key(plan: &Plan, old: &OldTuple<'_>, new: Tuple<'_>) -> bool {
+    if plan.key.is_empty() && matches!(old, OldTuple::Full(_)) {
+        // Without a key a row is all its cells, and every update replaces it.
+        return true;
+    }
+    let mut keys = plan.key.iter().map(|&at| usize::from(at)).peekable();
+    let (mut key_sent, mut key_differs, mut any_differs) = (false, false, false);
+    for (at, (was, is)) in old.tuple().cells().zip(new.cells()).enumerate() {
+        let is_key = keys.next_if_eq(&at).is_some();
+        if matches!(was, Cell::Null | Cell::Unchanged) {
+            continue;
+        }
+        let differs = is != Cell::Unchanged && is != was;
+        any_differs |= differs;
+        key_sent |= is_key;
+        key_differs |= is_key && differs;
+    }
+    match old {
+        OldTuple::Key(_) if !key_sent => any_differs,
+        OldTuple::Key(_) | OldTuple::Full(_) => key_differs,
+    }
+}
+
+#[cfg(test)]
+mod tests;

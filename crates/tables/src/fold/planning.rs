@@ -1,0 +1,273 @@
+//! Where the rows of a relation go: worked out once, at the first row after an announcement.
+//!
+//! Owns: the way from a relation to its table and the columns of it, and the making of tables and schema versions.
+//! Does not: run for a relation that sends no row, or a second time for a plan that holds.
+//! Holds: looking for what is missing changes nothing, so that a message can be applied again.
+//! Fails: [`FoldError`], when a number has no room.
+
+use std::sync::Arc;
+
+use pgoutput::{Oid, ReplicaIdentity};
+use rustc_hash::FxHashMap;
+
+use super::plans::{Mapping, Planned};
+use super::{Fold, FoldError, FoldEvent, Table};
+use crate::change::{Plan, TableIndex};
+use crate::relation::{Shape, Target};
+use crate::schema::{ColumnSpec, TableSchema};
+
+/// What must be looked up before a relation's rows can go anywhere.
+#[derive(Default)]
+pub(super) struct Missing {
+    pub(super) relations: Vec<Oid>,
+    pub(super) types: Vec<Oid>,
+}
+
+impl Missing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.relations.is_empty() && self.types.is_empty()
+    }
+
+    pub(super) fn sorted(mut self) -> Missing {
+        for oids in [&mut self.relations, &mut self.types] {
+            oids.sort_unstable();
+            oids.dedup();
+        }
+        self
+    }
+}
+
+/// Whose rows a relation's rows are.
+enum Owner {
+    /// This table's: its root's, or its own.
+    Table(Oid),
+    /// Nobody knows; it gets a table of its own.
+    Orphan,
+    /// To be asked of the catalogs.
+    Ask(Oid),
+}
+
+impl Fold {
+    /// Adds what is not known of a relation. Changes nothing.
+    pub(super) fn missing_for(&self, oid: Oid, missing: &mut Missing) {
+        match self.owner(oid) {
+            Owner::Ask(relation) => missing.relations.push(relation),
+            Owner::Table(owner) if !self.is_selected(owner) => return,
+            Owner::Table(_) | Owner::Orphan => {}
+        }
+        let columns = self.relations.shape(oid).map(|shape| shape.columns.iter()).unwrap_or_default();
+        let unknown = columns.filter_map(|column| self.types.missing(column.type_oid));
+        missing.types.extend(unknown.filter(|unknown| !self.types_gone.contains(unknown)));
+    }
+
+    /// Works out where the rows of a relation go. Call only when nothing is missing for it.
+    pub(super) fn plan(&mut self, oid: Oid) -> Result<Target, FoldError> {
+        let (owner, orphan) = match self.owner(oid) {
+            Owner::Table(owner) => (owner, false),
+            Owner::Orphan => (oid, true),
+            Owner::Ask(_) => return Err(FoldError::UnknownRelation { relation: oid }),
+        };
+        let selected = if orphan { !self.is_unwanted(oid) } else { self.is_selected(owner) };
+        if !selected {
+            return Ok(Target::Excluded);
+        }
+        let mapping = self.mapping(oid, owner)?;
+        let Mapping { table: index, columns, key } = &*mapping;
+        let table = self.table(*index);
+        let (schema, name) = if owner == oid { None } else { self.lineage.name(oid) }
+            .unwrap_or((&table.schema_name, &table.name));
+        let relation: Arc<str> = format!("{schema}.{name}").into();
+        let schema = Arc::clone(&table.current);
+        if orphan {
+            self.events.push(FoldEvent::Orphan { oid, name: relation.to_string() });
+        }
+        let plan = Plan { schema, relation, columns: columns.clone(), key: key.clone() };
+        let number = self.plans.insert(Planned { table: *index, plan });
+        let number = number.ok_or(FoldError::TooMany { what: "plans" })?;
+        if let Some(leaf) = self.lineage.mixed_leaf(oid).filter(|_| owner == oid) {
+            self.events.push(FoldEvent::IdentityDiffers { root: oid, leaf });
+        }
+        Ok(Target::Plan(number))
+    }
+
+    fn owner(&self, oid: Oid) -> Owner {
+        let has_table = |oid: Oid| self.table_of.contains_key(&oid);
+        if !self.settings.fold_to_root {
+            let known = self.lineage.name(oid).is_some() || has_table(oid);
+            return match self.lineage.is_gone(oid) {
+                _ if known => Owner::Table(oid),
+                true => Owner::Orphan,
+                false => Owner::Ask(oid),
+            };
+        }
+        let root = self.lineage.root_of(oid);
+        match self.lineage.is_gone(root) {
+            _ if self.lineage.has_root(root) || has_table(root) => Owner::Table(root),
+            true => Owner::Orphan,
+            false => Owner::Ask(root),
+        }
+    }
+
+    /// Whether a table is wanted: under its name of now, or the one it has in the lake, so that a rename does
+    /// not end it (T28).
+    fn is_selected(&self, owner: Oid) -> bool {
+        let selection = &self.settings.selection;
+        let Some((schema, name)) = self.lineage.name(owner) else { return !self.is_unwanted(owner) };
+        let in_lake = self.table_of.get(&owner).map(|&index| self.table(index));
+        selection.includes(schema, name)
+            || in_lake.is_some_and(|table| selection.includes(&table.schema_name, &table.name))
+    }
+
+    /// Whether a relation that the catalogs do not know is unwanted. It may have been a leaf of any table, so it is
+    /// not for `include` to leave it out.
+    fn is_unwanted(&self, oid: Oid) -> bool {
+        let in_lake = self.table_of.get(&oid).map(|&index| self.table(index));
+        let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
+        let name = in_lake.or_else(|| self.lineage.name(oid)).or_else(|| self.relations.name(oid));
+        name.is_some_and(|(schema, name)| self.settings.selection.excludes(schema, name))
+    }
+
+    /// Where the cells of the relation's shape land, in a table that has a column for each.
+    fn mapping(&mut self, oid: Oid, owner: Oid) -> Result<Arc<Mapping>, FoldError> {
+        let shape = self.relations.shape(oid).ok_or(FoldError::UnknownRelation { relation: oid })?;
+        let shape = Arc::clone(shape);
+        let known = self.table_of.get(&owner).copied();
+        // A root has no twin to share with, and its word on the key counts for more than a leaf's.
+        let is_leaf = owner != oid;
+        if let Some(mapping) = known.filter(|_| is_leaf).and_then(|table| self.plans.mapping(shape.id, table)) {
+            return Ok(mapping);
+        }
+        let specs: Vec<ColumnSpec> = shape
+            .columns
+            .iter()
+            .map(|column| ColumnSpec {
+                name: column.name.to_string(),
+                type_oid: column.type_oid,
+                type_modifier: column.type_modifier,
+                resolved: self.types.resolve(column.type_oid, column.type_modifier),
+            })
+            .collect();
+        let key = self.key(owner, &shape);
+        let positions = positions(&shape, &key)?;
+        let table = match known {
+            Some(table) => self.evolve(table, &specs, key, is_leaf),
+            None => self.add_table(oid, owner, TableSchema::new(&specs, key))?,
+        };
+        let mapping = Arc::new(Mapping { table, columns: self.columns(oid, table, &shape)?, key: positions });
+        if is_leaf {
+            self.plans.share(shape.id, &mapping);
+        }
+        Ok(mapping)
+    }
+
+    /// What identifies a row of this shape, by Postgres names. FULL flags every column (T07), so there only
+    /// the catalogs know the key; without one a row is identified by all that it holds.
+    fn key(&self, owner: Oid, shape: &Shape) -> Vec<String> {
+        let current = self.table_of.get(&owner).map(|&index| self.table(index).current.key.as_slice());
+        let current = current.unwrap_or_default();
+        let has = |name: &str| shape.columns.iter().any(|column| *column.name == *name);
+        let mut primary = self.lineage.primary_key(owner);
+        if primary.is_empty() {
+            primary = self.lineage.primary_key(self.lineage.root_of(owner));
+        }
+        if primary.is_empty() && !self.lineage.has_root(owner) {
+            primary = current.iter().map(String::as_str).collect();
+        }
+        if !primary.iter().all(|name| has(name)) {
+            primary.clear();
+        }
+        let flagged = || shape.columns.iter().filter(|column| column.is_identity).map(|column| &*column.name);
+        let key: Vec<&str> = match shape.identity {
+            ReplicaIdentity::Full => primary.clone(),
+            ReplicaIdentity::Default | ReplicaIdentity::Nothing | ReplicaIdentity::Index
+                if flagged().next().is_none() =>
+            {
+                primary.clone()
+            }
+            ReplicaIdentity::Default | ReplicaIdentity::Nothing | ReplicaIdentity::Index => flagged().collect(),
+        };
+        // Leaves have their columns in any order; a key does not change with it.
+        let same = |other: &[&str]| other.len() == key.len() && other.iter().all(|name| key.contains(name));
+        let current: Vec<&str> = current.iter().map(String::as_str).collect();
+        let ordered = [current, primary].into_iter().find(|known| same(known)).unwrap_or(key);
+        ordered.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Brings a table up to the columns and the key of a relation.
+    fn evolve(&mut self, index: TableIndex, specs: &[ColumnSpec], key: Vec<String>, is_leaf: bool) -> TableIndex {
+        let current = &self.table(index).current;
+        // One leaf without a key does not take the key of all others away.
+        let key = if is_leaf && key.is_empty() { current.key.clone() } else { key };
+        let Some(schema) = current.evolve(specs, &key) else { return index };
+        let (from, to) = (current.id, schema.id);
+        let schema = Arc::new(schema);
+        self.plans.change_schema(index, &schema);
+        if let Some(table) = usize::try_from(index.0).ok().and_then(|at| self.tables.get_mut(at)) {
+            table.current = schema;
+        }
+        self.events.push(FoldEvent::SchemaChanged { table: index, from, to });
+        index
+    }
+
+    fn add_table(&mut self, oid: Oid, owner: Oid, schema: TableSchema) -> Result<TableIndex, FoldError> {
+        let name = self.lineage.name(owner).or_else(|| self.relations.name(oid));
+        let (schema_name, name) = match name {
+            // The wire has no name for it.
+            Some(("", name)) => ("pg_catalog".to_owned(), name.to_owned()),
+            Some((schema, name)) => (schema.to_owned(), name.to_owned()),
+            None => ("unknown".to_owned(), format!("relation_{owner}")),
+        };
+        let name = self.free_name(&schema_name, name, owner);
+        let table = self.push_table(owner, schema_name, name, schema);
+        let table = table.ok_or(FoldError::TooMany { what: "tables" })?;
+        self.events.push(FoldEvent::TableAppeared { table });
+        Ok(table)
+    }
+
+    /// A table that was dropped and created again is another table (T41), and so is one that took the name of a
+    /// renamed one (T28): their rows must not meet under one name.
+    fn free_name(&self, schema_name: &str, name: String, owner: Oid) -> String {
+        let taken = |name: &str| self.names_taken.contains(&(schema_name.to_owned(), name.to_owned()));
+        if !taken(&name) {
+            return name;
+        }
+        let mut free = format!("{name}_{owner}");
+        while taken(&free) {
+            free.push('_');
+        }
+        free
+    }
+
+    pub(super) fn push_table(
+        &mut self,
+        oid: Oid,
+        schema_name: String,
+        name: String,
+        schema: TableSchema,
+    ) -> Option<TableIndex> {
+        let index = TableIndex(u32::try_from(self.tables.len()).ok()?);
+        self.names_taken.insert((schema_name.clone(), name.clone()));
+        self.table_of.insert(oid, index);
+        self.tables.push(Table { index, oid, schema_name, name, current: Arc::new(schema) });
+        Some(index)
+    }
+
+    /// For every column of the shape, its place in the table's schema.
+    fn columns(&self, oid: Oid, table: TableIndex, shape: &Shape) -> Result<Vec<u32>, FoldError> {
+        let live = self.table(table).current.columns.iter().enumerate().filter(|(_, column)| !column.dropped);
+        let places: FxHashMap<&str, usize> = live.map(|(at, column)| (column.source_name.as_str(), at)).collect();
+        let place = |name: &str| places.get(name).and_then(|&at| u32::try_from(at).ok());
+        let columns = shape.columns.iter().map(|column| {
+            place(&column.name)
+                .ok_or_else(|| FoldError::NoColumn { relation: oid, column: column.name.to_string() })
+        });
+        columns.collect()
+    }
+}
+
+/// The tuple positions of the key, ascending.
+fn positions(shape: &Shape, key: &[String]) -> Result<Vec<u16>, FoldError> {
+    let columns = shape.columns.iter().enumerate();
+    let keys = columns.filter(|(_, column)| key.iter().any(|name| *name.as_str() == *column.name));
+    keys.map(|(at, _)| u16::try_from(at).map_err(|_| FoldError::TooMany { what: "columns" })).collect()
+}

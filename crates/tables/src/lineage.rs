@@ -1,0 +1,250 @@
+//! Which root table a leaf belongs to, and what the catalogs said of both.
+//!
+//! Owns: the words in which the caller reports the catalogs ([`Facts`]), and the map from leaf to root.
+//! Does not: ask a server, know what the stream announced (`relation`), or choose tables (`fold`).
+//! Holds: a leaf that was known once stays known, under the name it was first known by, so that rows of before
+//! and after a rename, and the `T` that supersedes them, agree; a leaf costs its name and some 35 bytes.
+//! Fails: never; what is unknown is answered so, and the caller looks it up.
+
+use pgoutput::{Oid, ReplicaIdentity};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::types::TypeFacts;
+
+/// What the catalogs say of a table that is nobody's leaf: partitioned or plain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootFacts {
+    /// The table.
+    pub oid: Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The columns of its primary key; empty if it has none.
+    pub primary_key: Vec<String>,
+    /// How its old rows are identified.
+    pub replica_identity: ReplicaIdentity,
+}
+
+/// What the catalogs say of a table whose rows belong to a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafFacts {
+    /// The leaf.
+    pub oid: Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its root; a parent that is itself a leaf of another root is followed upwards.
+    pub root: Oid,
+    /// How its old rows are identified.
+    pub replica_identity: ReplicaIdentity,
+}
+
+/// An answer of the catalogs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Tables that are nobody's leaf.
+    pub roots: Vec<RootFacts>,
+    /// Leaves.
+    pub leaves: Vec<LeafFacts>,
+    /// Types that are not built in.
+    pub types: Vec<TypeFacts>,
+    /// What was asked for and is not in the catalogs (any more): relations or types.
+    pub gone: Vec<Oid>,
+}
+
+/// Leaf to root, for every relation that the catalogs ever named.
+#[derive(Default)]
+pub(crate) struct Lineage {
+    /// Where the record of a root begins in `text`.
+    roots: FxHashMap<Oid, usize>,
+    leaves: FxHashMap<Oid, Leaf>,
+    gone: FxHashSet<Oid>,
+    /// Roots with a leaf whose replica identity is another than the root's, and that leaf.
+    mixed: FxHashMap<Oid, Oid>,
+    /// Records of NUL-terminated texts, which no Postgres name can hold. A leaf: schema, name. A root: schema,
+    /// name, identity, the columns of the primary key, and an empty text. One arena instead of an allocation
+    /// a name, since there may be millions.
+    text: String,
+}
+
+/// 24 bytes with its key.
+struct Leaf {
+    root: Oid,
+    text_at: usize,
+}
+
+/// What an answer changed.
+#[derive(Default)]
+pub(crate) struct Learned {
+    /// New leaves, or leaves of another root than before, by root.
+    pub(crate) news: Vec<(Oid, Vec<(Oid, String)>)>,
+    /// Relations that were known before now belong, or are keyed, differently.
+    pub(crate) replan: bool,
+}
+
+impl Lineage {
+    /// Adds an answer. Later facts win, save for a leaf's name. `has_table` tells what the caller knew of a
+    /// relation without facts.
+    pub(crate) fn learn(&mut self, facts: &Facts, has_table: impl Fn(Oid) -> bool) -> Learned {
+        let Facts { roots, leaves, types: _, gone } = facts;
+        let mut learned = Learned::default();
+        for root in roots {
+            learned.replan |= self.learn_root(root, &has_table);
+        }
+        self.leaves.reserve(leaves.len().saturating_sub(self.leaves.len()));
+        let unknown = leaves.iter().filter(|leaf| !self.leaves.contains_key(&leaf.oid));
+        let text_bytes: usize = unknown.map(|leaf| leaf.schema.len() + leaf.name.len() + 2).sum();
+        self.text.reserve(text_bytes);
+        let mut news_of: FxHashMap<Oid, Vec<(Oid, String)>> = FxHashMap::default();
+        let mut order = Vec::new();
+        for leaf in leaves {
+            let Some(replan) = self.learn_leaf(leaf, &has_table) else { continue };
+            learned.replan |= replan;
+            let news = news_of.entry(leaf.root).or_insert_with(|| {
+                order.push(leaf.root);
+                Vec::new()
+            });
+            news.push((leaf.oid, format!("{}.{}", leaf.schema, leaf.name)));
+        }
+        for root in order {
+            learned.news.push((root, news_of.remove(&root).unwrap_or_default()));
+        }
+        for &oid in gone {
+            if !self.roots.contains_key(&oid) && !self.leaves.contains_key(&oid) {
+                self.gone.insert(oid);
+            }
+        }
+        learned
+    }
+
+    /// Whether this changed what was known of the relation.
+    fn learn_root(&mut self, root: &RootFacts, has_table: impl Fn(Oid) -> bool) -> bool {
+        let was_gone = self.gone.remove(&root.oid);
+        let known = self.roots.get(&root.oid).copied();
+        if known.is_some_and(|at| self.says(at, root)) {
+            return false;
+        }
+        let at = self.text.len();
+        self.push(&root.schema);
+        self.push(&root.name);
+        self.push(identity_text(root.replica_identity));
+        for column in root.primary_key.iter().filter(|column| !column.is_empty()) {
+            self.push(column);
+        }
+        self.push("");
+        self.roots.insert(root.oid, at);
+        known.is_some() || was_gone || has_table(root.oid)
+    }
+
+    /// `None` if nothing changed; else whether the relation was known as something else before.
+    fn learn_leaf(&mut self, leaf: &LeafFacts, has_table: impl Fn(Oid) -> bool) -> Option<bool> {
+        if leaf.root == leaf.oid {
+            return None;
+        }
+        self.compare_identity(leaf);
+        let was_gone = self.gone.remove(&leaf.oid);
+        if let Some(known) = self.leaves.get_mut(&leaf.oid) {
+            let moved = known.root != leaf.root;
+            known.root = leaf.root;
+            return moved.then_some(true);
+        }
+        let text_at = self.text.len();
+        self.push(&leaf.schema);
+        self.push(&leaf.name);
+        self.leaves.insert(leaf.oid, Leaf { root: leaf.root, text_at });
+        Some(was_gone || self.roots.contains_key(&leaf.oid) || has_table(leaf.oid))
+    }
+
+    fn compare_identity(&mut self, leaf: &LeafFacts) {
+        let Some(identity) = self.roots.get(&leaf.root).and_then(|&at| self.texts(at).nth(2)) else { return };
+        if identity != identity_text(leaf.replica_identity) {
+            self.mixed.entry(leaf.root).or_insert(leaf.oid);
+        } else if self.mixed.get(&leaf.root) == Some(&leaf.oid) {
+            self.mixed.remove(&leaf.root);
+        }
+    }
+
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.text.push('\0');
+    }
+
+    /// The topmost relation above, which is the relation itself if it is nobody's leaf.
+    pub(crate) fn root_of(&self, oid: Oid) -> Oid {
+        let mut at = oid;
+        for _ in 0..DEPTH_MAX {
+            match self.leaves.get(&at) {
+                Some(leaf) => at = leaf.root,
+                None => break,
+            }
+        }
+        at
+    }
+
+    /// Whether the catalogs named it as a root.
+    pub(crate) fn has_root(&self, oid: Oid) -> bool {
+        self.roots.contains_key(&oid)
+    }
+
+    /// Whether the catalogs were asked for it and did not have it.
+    pub(crate) fn is_gone(&self, oid: Oid) -> bool {
+        self.gone.contains(&oid)
+    }
+
+    /// Schema and name: of a leaf as first known, of a root as last known.
+    pub(crate) fn name(&self, oid: Oid) -> Option<(&str, &str)> {
+        let leaf_at = self.leaves.get(&oid).map(|leaf| leaf.text_at);
+        let at = leaf_at.or_else(|| self.roots.get(&oid).copied())?;
+        let mut texts = self.texts(at);
+        Some((texts.next()?, texts.next()?))
+    }
+
+    /// The columns of a root's primary key; none if it has none, or is not known as a root.
+    pub(crate) fn primary_key(&self, oid: Oid) -> Vec<&str> {
+        let Some(&at) = self.roots.get(&oid) else { return Vec::new() };
+        self.texts(at).skip(3).take_while(|column| !column.is_empty()).collect()
+    }
+
+    /// A leaf of the root with another replica identity.
+    pub(crate) fn mixed_leaf(&self, root: Oid) -> Option<Oid> {
+        self.mixed.get(&root).copied()
+    }
+
+    fn texts(&self, at: usize) -> impl Iterator<Item = &str> {
+        self.text.get(at..).unwrap_or_default().split('\0')
+    }
+
+    /// Whether the record at `at` is what these facts would write.
+    fn says(&self, at: usize, root: &RootFacts) -> bool {
+        let head = [root.schema.as_str(), &root.name, identity_text(root.replica_identity)];
+        let key = root.primary_key.iter().map(String::as_str).filter(|column| !column.is_empty());
+        self.texts(at).take(head.len()).eq(head) && self.primary_key(root.oid).into_iter().eq(key)
+    }
+
+    /// What is held on the heap, by capacity.
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
+        // A hash table has 8 slots for every 7 it offers, and a control byte for each.
+        let slots = |capacity: usize, slot: usize| capacity * 8 / 7 * (slot + 1);
+        slots(self.leaves.capacity(), size_of::<(Oid, Leaf)>())
+            + slots(self.roots.capacity(), size_of::<(Oid, usize)>())
+            + self.text.capacity()
+    }
+}
+
+fn identity_text(identity: ReplicaIdentity) -> &'static str {
+    match identity {
+        ReplicaIdentity::Default => "d",
+        ReplicaIdentity::Nothing => "n",
+        ReplicaIdentity::Full => "f",
+        ReplicaIdentity::Index => "i",
+    }
+}
+
+/// Levels of partitioning that are followed upwards; more can only be a circle of contradicting facts.
+const DEPTH_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! The open cut: rows of every table and hour between Postgres and the lake.
+//!
+//! Owns: the batch builders and the files of the open cut, and the memory that the builders hold.
+//! Does not: decide when to cut or when to stop reading; it says how much it holds.
+//! Holds: every row appended since the last cut is in exactly one file of the next (I2); what the builders hold is counted in
+//! the shared budget (I8).
+//! Fails: with the cell that cannot be read, which stops the daemon before anything of the cut is logged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lake::gauge::{Gauge, Reservation, Use};
+use lake::layout::{self, Partition};
+use lake::log::{Event, State};
+use lake::writer::{FileSpec, OpenFile, Rows, Writer};
+use pgoutput::Lsn;
+use rustc_hash::FxHashMap;
+use tables::batch::BatchBuilder;
+use tables::change::{Change, Op, TableIndex, TxStamp};
+use tables::fold::Table;
+use tables::schema::TableSchema;
+
+use crate::error::{Error, Result};
+
+/// What one file of the open cut holds: never more than one schema version or hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct BufferKey {
+    table: TableIndex,
+    schema_id: u32,
+    partition: Partition,
+}
+
+/// The rows of one file that are not handed to the lake yet.
+struct Buffer {
+    builder: BatchBuilder,
+    schema: Arc<TableSchema>,
+    partition: Partition,
+    table: TableIndex,
+    ts_range: (i64, i64),
+    ops: [u64; OPS.len()],
+    file: Option<OpenFile>,
+}
+
+/// All buffers of the open cut.
+pub struct Buffers {
+    gauge: Arc<Gauge>,
+    held: usize,
+    reservation: Reservation,
+    buffers: Vec<Buffer>,
+    index: FxHashMap<BufferKey, usize>,
+    last: Option<(BufferKey, usize)>,
+    full: Vec<usize>,
+    paths: Paths,
+    /// By the OID of a table, the versions that the log or the open cut knows.
+    schemas_logged: FxHashMap<u32, BTreeSet<u32>>,
+    schema_news: Vec<(u32, u32, Event)>,
+    rows: u64,
+    lossy: Vec<(TableIndex, u64)>,
+}
+
+impl Buffers {
+    /// No rows; the folders of known tables come from the log.
+    pub fn new(gauge: Arc<Gauge>, state: &State) -> Buffers {
+        let reservation = gauge.reserve(Use::Buffers, 0);
+        Buffers {
+            gauge,
+            held: 0,
+            reservation,
+            buffers: Vec::new(),
+            index: FxHashMap::default(),
+            last: None,
+            full: Vec::new(),
+            paths: Paths::from_log(state),
+            schemas_logged: state.tables.iter().map(|(oid, table)| (*oid, (1..=table.schema_id).collect())).collect(),
+            schema_news: Vec::new(),
+            rows: 0,
+            lossy: Vec::new(),
+        }
+    }
+
+    /// Whether the open cut has no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Rows of the open cut.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Appends one change of the transaction.
+    pub fn append(&mut self, stamp: &TxStamp, change: &Change<'_, '_>) -> Result<()> {
+        let key = BufferKey {
+            table: change.table,
+            schema_id: change.plan.schema.id,
+            partition: Partition::of(stamp.commit_time_unix_micros),
+        };
+        let position = match self.last {
+            Some((last, position)) if last == key => position,
+            _ => self.position(key, &change.plan.schema),
+        };
+        self.last = Some((key, position));
+        let Some(buffer) = self.buffers.get_mut(position) else {
+            return Err(Error::bug("a buffer is indexed and not there"));
+        };
+        let before = buffer.builder.bytes();
+        let appended = buffer.builder.append(stamp, change).map_err(|error| {
+            Error::definite(format!("{}: a cell cannot be read, in the transaction that commits at {}", change.plan.relation, stamp.commit_lsn))
+                .caused_by(error)
+                .hint("nothing of this transaction was exported and nothing is lost; please report the column's type, and exclude the table with `tables.exclude` to go on without it")
+        })?;
+        buffer.note(stamp, change.op);
+        self.held += buffer.builder.bytes().saturating_sub(before);
+        if appended.raw_cells > 0 {
+            self.lossy.push((change.table, u64::from(appended.raw_cells)));
+        }
+        self.rows += 1;
+        if buffer.builder.rows() >= BATCH_ROWS || buffer.builder.bytes() >= BATCH_BYTES {
+            self.full.push(position);
+        }
+        Ok(())
+    }
+
+    /// Whether a builder has enough rows for its encoder.
+    pub fn has_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Gives such builders to their encoders.
+    pub fn hand_over_full(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<()> {
+        while let Some(position) = self.full.pop() {
+            self.hand_over(position, writer, tables)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what the builders hold in the shared budget. Called once for every batch of frames, not for every row.
+    pub fn account(&mut self) {
+        self.reservation.resize(self.held);
+    }
+
+    /// Cells that needed `_cdc_raw` since the last call, by table.
+    pub fn take_lossy(&mut self) -> Vec<(TableIndex, u64)> {
+        std::mem::take(&mut self.lossy)
+    }
+
+    /// Gives the largest builders to their encoders, until those keep at most half of what all keep now.
+    pub fn hand_over_largest(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<()> {
+        let mut sizes: Vec<(usize, usize)> =
+            self.buffers.iter().enumerate().map(|(position, buffer)| (buffer.builder.bytes(), position)).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        let mut excess = sizes.iter().map(|(bytes, _)| bytes).sum::<usize>() / 2;
+        for (bytes, position) in sizes {
+            if excess == 0 || bytes == 0 {
+                break;
+            }
+            self.hand_over(position, writer, tables)?;
+            excess = excess.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    /// Makes the largest encoders give up their memory: a long transaction holds the cut open and the budget is short.
+    ///
+    /// A file with enough bytes for a part only ends its row group; a smaller one is ended, since its bytes cannot be
+    /// uploaded in any other way.
+    pub fn relieve_encoders(&mut self, part_size: usize) {
+        let mut files: Vec<&OpenFile> = self.buffers.iter().filter_map(|buffer| buffer.file.as_ref()).collect();
+        files.sort_unstable_by_key(|file| std::cmp::Reverse(file.memory_bytes()));
+        let mut excess = files.iter().map(|file| file.memory_bytes()).sum::<usize>() / 2;
+        for file in files {
+            let bytes = file.memory_bytes();
+            if excess == 0 || bytes == 0 {
+                break;
+            }
+            if bytes >= part_size { file.flush() } else { file.end() }
+            excess = excess.saturating_sub(bytes);
+        }
+    }
+
+    /// Ends the open cut: every row goes to its file, and the files to the caller.
+    pub fn seal(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<Vec<OpenFile>> {
+        for position in 0..self.buffers.len() {
+            self.hand_over(position, writer, tables)?;
+        }
+        self.index.clear();
+        self.full.clear();
+        self.last = None;
+        self.rows = 0;
+        Ok(self.buffers.drain(..).filter_map(|buffer| buffer.file).collect())
+    }
+
+    /// The schema versions that files of the open cut have and the log does not know yet, oldest first.
+    pub fn take_schema_events(&mut self) -> Vec<Event> {
+        let mut news = std::mem::take(&mut self.schema_news);
+        news.sort_by_key(|(oid, id, _)| (*oid, *id));
+        news.into_iter().map(|(_, _, event)| event).collect()
+    }
+
+    /// Remembers the version for the log if this cut is the first that has it.
+    fn note_schema(&mut self, table: &Table, schema: &TableSchema) -> Result<()> {
+        let logged = self.schemas_logged.entry(table.oid.0).or_default();
+        if !logged.insert(schema.id) {
+            return Ok(());
+        }
+        let document = serde_json::to_value(schema)
+            .map_err(|error| Error::bug("a schema cannot be written").caused_by(error))?;
+        let event = Event::Schema {
+            table: display_name(table),
+            schema_name: table.schema_name.clone(),
+            table_name: table.name.clone(),
+            relation: table.oid.0,
+            path: self.paths.of(table),
+            schema_id: schema.id,
+            document,
+        };
+        self.schema_news.push((table.oid.0, schema.id, event));
+        Ok(())
+    }
+
+    fn position(&mut self, key: BufferKey, schema: &Arc<TableSchema>) -> usize {
+        if let Some(position) = self.index.get(&key) {
+            return *position;
+        }
+        let position = self.buffers.len();
+        self.buffers.push(Buffer {
+            builder: BatchBuilder::new(Arc::clone(schema)),
+            schema: Arc::clone(schema),
+            partition: key.partition,
+            table: key.table,
+            ts_range: (i64::MAX, i64::MIN),
+            ops: [0; OPS.len()],
+            file: None,
+        });
+        self.index.insert(key, position);
+        position
+    }
+
+    fn hand_over(&mut self, position: usize, writer: &mut Writer, tables: &[Table]) -> Result<()> {
+        let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
+        let Some(lsn_range) = buffer.builder.lsn_range() else { return Ok(()) };
+        if buffer.file.is_none() {
+            let Some(table) = table_of(tables, buffer.table) else {
+                return Err(Error::bug("rows of a table that the fold does not know"));
+            };
+            let schema = Arc::clone(&buffer.schema);
+            self.note_schema(table, &schema)?;
+            let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
+            buffer.file = Some(writer.open_file(FileSpec {
+                table: display_name(table),
+                relation: table.oid.0,
+                path: self.paths.of(table),
+                schema_id: buffer.schema.id,
+                schema: buffer.schema.arrow(),
+                partition: buffer.partition,
+            }));
+        }
+        let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
+        let bytes = buffer.builder.bytes();
+        self.held = self.held.saturating_sub(bytes);
+        self.reservation.resize(self.held);
+        let reservation = self.gauge.reserve(Use::Buffers, bytes);
+        let rows = buffer.take(lsn_range, reservation).map_err(|error| {
+            Error::bug(format!("{}: a batch cannot be built", name_of(tables, buffer.table))).caused_by(error)
+        })?;
+        if let Some(file) = &buffer.file {
+            file.write(rows);
+        }
+        Ok(())
+    }
+}
+
+impl Buffer {
+    fn note(&mut self, stamp: &TxStamp, op: Op) {
+        let time = stamp.commit_time_unix_micros;
+        self.ts_range = (self.ts_range.0.min(time), self.ts_range.1.max(time));
+        for (count, counted) in self.ops.iter_mut().zip(OPS) {
+            if counted == op {
+                *count += 1;
+            }
+        }
+    }
+
+    fn take(&mut self, lsn_range: (Lsn, Lsn), reservation: Reservation) -> Result<Rows, tables::batch::CellError> {
+        let ops = OPS.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
+        let rows = Rows { batch: self.builder.finish()?, lsn_range, ts_range: self.ts_range, ops, reservation };
+        self.ts_range = (i64::MAX, i64::MIN);
+        self.ops = [0; OPS.len()];
+        Ok(rows)
+    }
+}
+
+/// Which folder each table has; assigned once, then read from the log.
+struct Paths {
+    by_oid: FxHashMap<u32, String>,
+    taken: BTreeMap<String, u32>,
+}
+
+impl Paths {
+    fn from_log(state: &State) -> Paths {
+        let mut paths = Paths { by_oid: FxHashMap::default(), taken: BTreeMap::new() };
+        for (oid, table) in &state.tables {
+            paths.by_oid.insert(*oid, table.path.clone());
+            paths.taken.insert(table.path.clone(), *oid);
+        }
+        paths
+    }
+
+    /// The folder of a table. A table that took the name of another one (dropped and made anew, or renamed away) gets a
+    /// folder of its own, told apart by its OID: two incarnations never mix in one folder (T41).
+    fn of(&mut self, table: &Table) -> String {
+        if let Some(path) = self.by_oid.get(&table.oid.0) {
+            return path.clone();
+        }
+        let plain = layout::table_path(&table.schema_name, &table.name);
+        let path = if self.taken.contains_key(&plain) { format!("{plain}_{}", table.oid.0) } else { plain };
+        self.taken.insert(path.clone(), table.oid.0);
+        self.by_oid.insert(table.oid.0, path.clone());
+        path
+    }
+}
+
+/// `schema.table` as Postgres names it.
+pub fn display_name(table: &Table) -> String {
+    format!("{}.{}", table.schema_name, table.name)
+}
+
+/// The name of a table by its index, for messages.
+pub fn name_of(tables: &[Table], index: TableIndex) -> String {
+    table_of(tables, index).map_or_else(|| "an unknown table".to_owned(), display_name)
+}
+
+fn table_of(tables: &[Table], index: TableIndex) -> Option<&Table> {
+    tables.get(usize::try_from(index.0).ok()?)
+}
+
+/// In which order rows are counted by kind.
+const OPS: [Op; 5] = [Op::Insert, Op::Update, Op::Delete, Op::Truncate, Op::Row];
+/// Rows after which a builder is handed to its encoder: enough for the encoder to work by columns.
+const BATCH_ROWS: usize = 32_768;
+/// Bytes after which it is handed over, whatever the rows.
+const BATCH_BYTES: usize = 4 << 20;

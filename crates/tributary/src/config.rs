@@ -1,0 +1,565 @@
+//! The configuration: every key, its default, and what a value may be.
+//!
+//! Owns: [`Config`], its defaults and its checks, and where it is read from.
+//! Does not: open anything that it names.
+//! Holds: no key is ignored: an unknown one is refused, and so is one that asks for what this version cannot do.
+//! Fails: `Config`, naming the file, line and column (or the environment variable) and the nearest valid key.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::source::ConnectOptions;
+
+mod keys;
+mod layers;
+mod node;
+mod values;
+
+pub use keys::keys;
+pub use values::{ByteSize, ConnectionUrl};
+
+use layers::{Environment, Layers};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where changes come from.
+    pub source: Source,
+    /// Where they go.
+    pub lake: Lake,
+    /// Which tables.
+    pub tables: Tables,
+    /// What becomes of partitions.
+    pub partitions: Partitions,
+    /// Rows that are there before the stream begins.
+    pub snapshot: Snapshot,
+    /// When buffers become files.
+    pub cut: Cut,
+    /// The bound of everything buffered.
+    pub memory: Memory,
+    /// How Postgres types become lake types.
+    pub types: Types,
+    /// Metrics, health and status.
+    pub http: Http,
+}
+
+/// `[source]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Source {
+    /// The server, as a libpq URL.
+    pub url: ConnectionUrl,
+    /// A file that holds the password and nothing else.
+    pub password_file: Option<PathBuf>,
+    /// The replication slot.
+    pub slot: String,
+    /// The publications that are read.
+    pub publication: Vec<String>,
+    /// How cells are sent.
+    pub format: Format,
+    /// Where catalogs are read, if not from `url`.
+    pub catalog_url: Option<ConnectionUrl>,
+}
+
+impl Default for Source {
+    fn default() -> Source {
+        Source {
+            url: ConnectionUrl::default(),
+            password_file: None,
+            slot: "tributary".to_owned(),
+            publication: vec!["tributary".to_owned()],
+            format: Format::Auto,
+            catalog_url: None,
+        }
+    }
+}
+
+/// `source.format`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// As is best for the published types.
+    #[default]
+    Auto,
+    /// Binary.
+    Binary,
+    /// Text.
+    Text,
+}
+
+/// `[lake]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lake {
+    /// Bucket and prefix, or a folder.
+    pub url: String,
+    /// What only S3 needs.
+    pub s3: S3,
+}
+
+impl Lake {
+    /// The URL, understood.
+    pub fn location(&self) -> Result<Location> {
+        Location::parse(&self.url).map_err(Error::config)
+    }
+
+    /// The settings of a store in this bucket.
+    pub fn s3_settings(&self, bucket: String, prefix: String) -> store::S3Settings {
+        store::S3Settings {
+            bucket,
+            prefix,
+            region: self.s3.region.clone(),
+            endpoint: self.s3.endpoint.clone(),
+            path_style: self.s3.path_style,
+            kms_key_id: self.s3.kms_key_id.clone(),
+            expected_bucket_owner: self.s3.expected_bucket_owner.clone(),
+            part_size: self.s3.part_size.as_usize(),
+            checksums: match self.s3.checksums {
+                Checksums::Always => store::Checksums::Always,
+                Checksums::WhenRequired => store::Checksums::WhenRequired,
+            },
+        }
+    }
+}
+
+/// What `lake.url` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// `s3://bucket/prefix`
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Without slashes at its ends; may be empty.
+        prefix: String,
+    },
+    /// `file:///folder`
+    Directory(PathBuf),
+}
+
+impl Location {
+    fn parse(url: &str) -> Result<Location, String> {
+        if url.is_empty() {
+            return Err("`lake.url` is not set".to_owned());
+        }
+        if let Some(rest) = url.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err("`lake.url` names no bucket".to_owned());
+            }
+            return Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() });
+        }
+        if let Some(path) = url.strip_prefix("file://") {
+            if !path.starts_with('/') {
+                return Err("a `file://` URL names an absolute path, with three slashes: file:///var/lib/lake".to_owned());
+            }
+            return Ok(Location::Directory(PathBuf::from(path)));
+        }
+        Err("`lake.url` begins with s3:// or file://".to_owned())
+    }
+}
+
+/// `[lake.s3]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3 {
+    /// The bucket's region, if the AWS SDK does not know it by itself.
+    pub region: Option<String>,
+    /// The URL of another S3 server than Amazon's.
+    pub endpoint: Option<String>,
+    /// The bucket in the path and not in the host name.
+    pub path_style: bool,
+    /// Encrypt with this KMS key.
+    pub kms_key_id: Option<String>,
+    /// The account that has to own the bucket.
+    pub expected_bucket_owner: Option<String>,
+    /// The size of a part of an upload.
+    pub part_size: ByteSize,
+    /// When requests carry checksums.
+    pub checksums: Checksums,
+}
+
+impl Default for S3 {
+    fn default() -> S3 {
+        S3 {
+            region: None,
+            endpoint: None,
+            path_style: false,
+            kms_key_id: None,
+            expected_bucket_owner: None,
+            part_size: ByteSize::mebibytes(8),
+            checksums: Checksums::Always,
+        }
+    }
+}
+
+/// `lake.s3.checksums`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksums {
+    /// On every request.
+    #[default]
+    Always,
+    /// Only where S3 insists, for older stores.
+    WhenRequired,
+}
+
+/// `[tables]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tables {
+    /// Globs on `schema.table`.
+    pub include: Vec<String>,
+    /// Globs that win over `include`.
+    pub exclude: Vec<String>,
+}
+
+impl Default for Tables {
+    fn default() -> Tables {
+        Tables { include: vec!["*.*".to_owned()], exclude: Vec::new() }
+    }
+}
+
+/// `[partitions]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Partitions {
+    /// Whose table a leaf's rows belong to.
+    pub fold: FoldTo,
+    /// Tables that are leaves by their name.
+    pub pattern: Vec<Pattern>,
+    /// What TRUNCATE does to the lake.
+    pub on_truncate: OnTruncate,
+    /// What ATTACH PARTITION does to the lake.
+    pub on_attach: OnAttach,
+}
+
+impl Partitions {
+    /// Whether a leaf's rows go to its root.
+    pub fn folds_to_root(&self) -> bool {
+        self.fold == FoldTo::Root
+    }
+
+    /// Whether TRUNCATE leaves a `T` row.
+    pub fn marks_truncate(&self) -> bool {
+        self.on_truncate == OnTruncate::Mark
+    }
+}
+
+/// `partitions.fold`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoldTo {
+    /// The topmost partitioned parent.
+    #[default]
+    Root,
+    /// The leaf itself.
+    None,
+}
+
+/// `partitions.on_truncate`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTruncate {
+    /// A `T` row supersedes the older rows.
+    #[default]
+    Mark,
+    /// Only an event in the log.
+    Keep,
+}
+
+/// `partitions.on_attach`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAttach {
+    /// Its rows are read into the lake.
+    #[default]
+    Backfill,
+    /// Only what changes from then on.
+    Ignore,
+}
+
+/// `[[partitions.pattern]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pattern {
+    /// A regular expression on `schema.table`.
+    pub r#match: String,
+    /// The table that these are leaves of.
+    pub into: String,
+}
+
+/// `[snapshot]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Snapshot {
+    /// Whether rows of before the slot are exported.
+    pub mode: SnapshotMode,
+    /// Readers at once.
+    pub workers: u32,
+}
+
+impl Default for Snapshot {
+    fn default() -> Snapshot {
+        Snapshot { mode: SnapshotMode::Initial, workers: 4 }
+    }
+}
+
+/// `snapshot.mode`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotMode {
+    /// Once, when the slot is created.
+    #[default]
+    Initial,
+    /// Never.
+    Never,
+}
+
+/// `[cut]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cut {
+    /// The age of the oldest buffered row at which a cut is made.
+    #[serde(deserialize_with = "values::duration")]
+    pub interval: Duration,
+    /// The size at which a file is ended.
+    pub file_size: ByteSize,
+}
+
+impl Default for Cut {
+    fn default() -> Cut {
+        Cut { interval: Duration::from_secs(60), file_size: ByteSize::mebibytes(128) }
+    }
+}
+
+/// `[memory]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// What buffers, encoders and parts in flight may take together.
+    pub budget: ByteSize,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory { budget: ByteSize::mebibytes(512) }
+    }
+}
+
+/// `[types]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Types {
+    /// Which lake types are used.
+    pub profile: Profile,
+}
+
+/// `types.profile`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// What every common engine reads.
+    #[default]
+    Portable,
+    /// Closest to Postgres.
+    Native,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// `address:port`; empty for none.
+    pub listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http { listen: "127.0.0.1:9187".to_owned() }
+    }
+}
+
+impl Config {
+    /// Reads the file, or one of [`DEFAULT_PATHS`], or nothing, and what the environment overrides.
+    pub fn load(path: Option<&Path>) -> Result<Config> {
+        let path = path.map(Path::to_owned).or_else(default_path);
+        let file = match &path {
+            Some(path) => Some((path.display().to_string(), read(path)?)),
+            None => None,
+        };
+        Config::from_parts(file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), &Environment::of_process())
+    }
+
+    /// Reads a text under a file's name, without the environment.
+    pub fn parse(name: &str, text: &str) -> Result<Config> {
+        Config::from_parts(Some((name, text)), &Environment::default())
+    }
+
+    fn from_parts(file: Option<(&str, &str)>, environment: &Environment) -> Result<Config> {
+        let layers = Layers::read(file, environment)?;
+        let config: Config = layers.deserialize()?;
+        config.check().map_err(|problem| layers.locate(problem))?;
+        Ok(config)
+    }
+
+    /// How to reach the server that is streamed from.
+    pub fn source_options(&self) -> Result<ConnectOptions> {
+        ConnectOptions::parse(self.source.url.as_str(), self.source.password_file.as_deref())
+    }
+
+    /// How to reach the server whose catalogs are read.
+    pub fn catalog_options(&self) -> Result<ConnectOptions> {
+        let url = self.source.catalog_url.as_ref().unwrap_or(&self.source.url);
+        ConnectOptions::parse(url.as_str(), self.source.password_file.as_deref())
+    }
+
+    /// What is allowed and still worth a word.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let urls = [("source.url", Some(&self.source.url)), ("source.catalog_url", self.source.catalog_url.as_ref())];
+        for (key, url) in urls {
+            if url.is_some_and(ConnectionUrl::has_password) {
+                warnings.push(format!(
+                    "the password stands in `{key}`; whoever reads the configuration reads it too: use `source.password_file` or PGPASSWORD"
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// What the types cannot forbid.
+    fn check(&self) -> Result<(), Problem> {
+        self.check_source()?;
+        Location::parse(&self.lake.url).map_err(|what| Problem::at("lake.url", what).hint(
+            "lake.url = \"s3://bucket/prefix\", or file:///path; or set TRIBUTARY_LAKE__URL",
+        ))?;
+        in_range("lake.s3.part_size", self.lake.s3.part_size, PART_SIZE)?;
+        in_range("cut.file_size", self.cut.file_size, FILE_SIZE)?;
+        in_range("memory.budget", self.memory.budget, BUDGET)?;
+        if !INTERVAL.contains(&self.cut.interval) {
+            return Err(Problem::at("cut.interval", "`cut.interval` is not between 100ms and 24h"));
+        }
+        self.check_tables()?;
+        self.check_listen()?;
+        self.check_version()
+    }
+
+    fn check_source(&self) -> Result<(), Problem> {
+        let source = &self.source;
+        if source.url.as_str().is_empty() {
+            return Err(Problem::at("source.url", "`source.url` is not set").hint(
+                "source.url = \"postgresql://role@host:5432/database?sslmode=verify-full\"; or set TRIBUTARY_SOURCE__URL",
+            ));
+        }
+        // <https://www.postgresql.org/docs/current/warm-standby.html#STREAMING-REPLICATION-SLOTS-MANIPULATION>
+        let is_slot_name = |name: &str| {
+            (1..=63).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        if !is_slot_name(&source.slot) {
+            return Err(Problem::at(
+                "source.slot",
+                format!("`{}` is not the name of a slot: 1 to 63 of a-z, 0-9 and _", source.slot),
+            ));
+        }
+        if source.publication.is_empty() || source.publication.iter().any(String::is_empty) {
+            return Err(Problem::at("source.publication", "`source.publication` names at least one publication"));
+        }
+        Ok(())
+    }
+
+    fn check_tables(&self) -> Result<(), Problem> {
+        let of = |globs: &[String]| tables::fold::Selection::new(globs, &[]).map(drop).map_err(|error| error.to_string());
+        of(&self.tables.include).map_err(|what| Problem::at("tables.include", what).hint(GLOBS))?;
+        of(&self.tables.exclude).map_err(|what| Problem::at("tables.exclude", what).hint(GLOBS))?;
+        if self.tables.include.is_empty() {
+            return Err(Problem::at("tables.include", "`tables.include` names no table").hint("[\"*.*\"] is all of them"));
+        }
+        Ok(())
+    }
+
+    fn check_listen(&self) -> Result<(), Problem> {
+        let listen = &self.http.listen;
+        let has_port = listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if listen.is_empty() || has_port {
+            return Ok(());
+        }
+        Err(Problem::at("http.listen", format!("`{listen}` is not an address and port"))
+            .hint("http.listen = \"127.0.0.1:9187\", \"0.0.0.0:9187\" for all addresses, or \"\" for none"))
+    }
+
+    /// What this version cannot do is refused: a setting without an effect would be a silent lie.
+    fn check_version(&self) -> Result<(), Problem> {
+        let not_yet = |key: &'static str, what: &str| {
+            Err(Problem::at(key, format!("{what} is not in this version yet")).hint(format!("remove `{key}`")))
+        };
+        if !self.partitions.pattern.is_empty() {
+            return not_yet("partitions.pattern", "folding tables by the pattern of their name");
+        }
+        if self.types.profile == Profile::Native {
+            return not_yet("types.profile", "the profile `native`");
+        }
+        if self.snapshot.workers != Snapshot::default().workers {
+            return not_yet("snapshot.workers", "a snapshot, and so its number of workers,");
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the value of a key.
+#[derive(Debug)]
+struct Problem {
+    key: &'static str,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    fn at(key: &'static str, what: impl Into<String>) -> Problem {
+        Problem { key, what: what.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+fn in_range(key: &'static str, size: ByteSize, range: RangeInclusive<ByteSize>) -> Result<(), Problem> {
+    if range.contains(&size) {
+        return Ok(());
+    }
+    Err(Problem::at(key, format!("`{key}` is {size}, and not between {} and {}", range.start(), range.end())))
+}
+
+fn default_path() -> Option<PathBuf> {
+    DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Error::config(format!("{}: the configuration cannot be read", path.display()))
+            .caused_by(error)
+            .hint("`--config PATH` names another file; without one, ./tributary.toml and /etc/tributary/tributary.toml are looked for")
+    })
+}
+
+/// Where a configuration is looked for when none is named.
+pub const DEFAULT_PATHS: [&str; 2] = ["tributary.toml", "/etc/tributary/tributary.toml"];
+
+/// S3 takes parts of 5 MiB to 5 GiB; above 512 MiB a few of them fill any memory budget.
+const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(5)..=ByteSize::mebibytes(512);
+/// S3 objects end at 5 TiB; engines stop liking files long before.
+const FILE_SIZE: RangeInclusive<ByteSize> = ByteSize::kibibytes(64)..=ByteSize::mebibytes(16 << 10);
+/// Below 32 MiB a single row group and its parts would not fit.
+const BUDGET: RangeInclusive<ByteSize> = ByteSize::mebibytes(32)..=ByteSize::mebibytes(1 << 20);
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+const GLOBS: &str = "globs are on schema.table, `*` any text and `?` one character: [\"public.*\", \"sales.orders\"]";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use super::*;
+
+const DOCUMENTED: &str = include_str!("../../../../config/tributary.toml");
+const MINIMAL: &str = include_str!("../../../../config/minimal.toml");
+const REQUIRED: &str = "[source]\nurl = \"postgresql://cdc@db/shop\"\n[lake]\nurl = \"s3://bucket/prefix\"\n";
+
+fn parse(text: &str) -> Result<Config> {
+    Config::parse("t.toml", text)
+}
+
+fn with(rest: &str) -> Result<Config> {
+    parse(&format!("{REQUIRED}{rest}"))
+}
+
+#[track_caller]
+fn refuses(text: &str, message: &str, hint: &str) {
+    let error = parse(text).expect_err("it has to be refused");
+    assert_eq!(error.kind(), crate::error::Kind::Config);
+    assert_eq!((error.chain().as_str(), error.hint_text().unwrap_or_default()), (message, hint));
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+}
+
+fn with_environment(text: &str, variables: &[(&str, &str)]) -> Result<Config> {
+    Config::from_parts(Some(("t.toml", text)), &environment(variables))
+}
+
+#[test]
+fn the_documented_file_is_the_default() {
+    let layers = Layers::read(Some(("tributary.toml", DOCUMENTED)), &Environment::default()).expect("it parses");
+    assert_eq!(layers.deserialize().expect("it is valid"), Config::default());
+}
+
+#[test]
+fn the_documented_file_mentions_every_key_in_its_section() {
+    let mut section = String::new();
+    let mut mentioned = Vec::new();
+    for line in DOCUMENTED.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name.trim_matches(['[', ']']).to_owned();
+            if line.starts_with("[[") {
+                mentioned.push(section.clone());
+            }
+        }
+        if let Some((key, _)) = line.split_once(" = ") {
+            mentioned.push(format!("{section}.{key}"));
+            // `[[partitions.pattern]]` stands between other keys of its section, behind `#`.
+            mentioned.push(format!("{}.{key}", section.trim_end_matches(".pattern")));
+        }
+    }
+    let keys = keys();
+    assert!(keys.len() > 20, "{keys:?}");
+    for key in &keys {
+        assert!(mentioned.contains(key), "config/tributary.toml does not mention {key}");
+    }
+    let sections: Vec<&str> = keys.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section).collect();
+    for section in sections {
+        assert!(DOCUMENTED.contains(&format!("\n[{section}]\n")), "config/tributary.toml has no [{section}]");
+    }
+}
+
+#[test]
+fn the_minimal_file_is_valid() {
+    let config = Config::parse("minimal.toml", MINIMAL).expect("it is valid");
+    assert_eq!(config.cut.interval, Duration::from_secs(60));
+    assert_eq!(config.memory.budget.as_usize(), 512 << 20);
+    let location = Location::S3 { bucket: "bucket".to_owned(), prefix: "prefix".to_owned() };
+    assert_eq!(config.lake.location().expect("it is one"), location);
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn an_unknown_key_is_placed_and_the_nearest_one_named() {
+    refuses(
+        "[source]\nslott = \"a\"\n",
+        "t.toml:2:1: there is no key `slott` in [source]",
+        "did you mean `slot`?",
+    );
+    refuses(
+        "[source]\n[lake]\n  [lake.s3]\n  regoin = \"a\"\n",
+        "t.toml:4:3: there is no key `regoin` in [lake.s3]",
+        "did you mean `region`?",
+    );
+    refuses("[sorce]\nslot = \"a\"\n", "t.toml:1:2: there is no section `sorce`", "did you mean `source`?");
+    refuses("[lake]\nbudget = \"1GiB\"\n", "t.toml:2:1: there is no key `budget` in [lake]", "`budget` is a key of [memory]");
+    refuses("[cut]\nzzz = 1\n", "t.toml:2:1: there is no key `zzz` in [cut]", "there are: interval, file_size");
+    refuses("lake.s3.pathstyle = true", "t.toml:1:9: there is no key `pathstyle` in [lake.s3]", "did you mean `path_style`?");
+}
+
+#[test]
+fn a_wrong_value_is_placed() {
+    refuses("[source]\nformat = \"txt\"", "t.toml:2:10: `source.format` cannot be `txt`", "did you mean `text`? It is one of auto, binary, text");
+    refuses("[source]\nslot = 3", "t.toml:2:8: `source.slot`: this is an integer, and a string is wanted", "");
+    refuses("source = 3", "t.toml:1:10: `source`: this is an integer, and a table is wanted", "");
+    refuses(
+        "[source]\npublication = [\"a\", 3]",
+        "t.toml:2:21: `source.publication`: this is an integer, and a string is wanted",
+        "",
+    );
+    refuses(
+        "[cut]\ninterval = 60",
+        "t.toml:2:12: `cut.interval`: a duration is a text with a unit: \"500ms\", \"60s\", \"5m\", \"1h\"",
+        "",
+    );
+    refuses(
+        "[memory]\nbudget = \"1 gig\"",
+        "t.toml:2:10: `memory.budget`: `1 gig`: a size is a text with a unit: \"128MiB\", \"1GiB\", \"512KiB\"",
+        "",
+    );
+}
+
+#[test]
+fn a_text_that_is_not_toml_is_placed() {
+    let error = parse("[source]\nslot = \n").expect_err("no value");
+    assert!(error.to_string().starts_with("t.toml:2:8: this is not TOML: "), "{error}");
+    let error = parse("[source]\nslot = \"a\"\nslot = \"b\"").expect_err("twice");
+    assert!(error.to_string().starts_with("t.toml:3:1: this is not TOML: duplicate key"), "{error}");
+}
+
+#[test]
+fn what_types_cannot_forbid_is_placed() {
+    refuses(
+        "",
+        "t.toml: `source.url` is not set",
+        "source.url = \"postgresql://role@host:5432/database?sslmode=verify-full\"; or set TRIBUTARY_SOURCE__URL",
+    );
+    let cases = [
+        ("[cut]\ninterval = \"1ms\"", "t.toml:6:12: `cut.interval` is not between 100ms and 24h"),
+        ("[memory]\nbudget = \"1MiB\"", "t.toml:6:10: `memory.budget` is 1MiB, and not between 32MiB and 1TiB"),
+        ("[http]\nlisten = \"9187\"", "t.toml:6:10: `9187` is not an address and port"),
+        ("[types]\nprofile = \"native\"", "t.toml:6:11: the profile `native` is not in this version yet"),
+        ("[snapshot]\nworkers = 8", "t.toml:6:11: a snapshot, and so its number of workers, is not in this version yet"),
+        (
+            "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"b.c\"",
+            "t.toml:5:1: folding tables by the pattern of their name is not in this version yet",
+        ),
+    ];
+    for (rest, message) in cases {
+        let error = with(rest).expect_err(rest);
+        assert_eq!(error.to_string(), message);
+    }
+    let error = parse("[source]\nurl = \"postgresql://a@b\"\nslot = \"A-b\"\n").expect_err("capital letter");
+    assert_eq!(error.to_string(), "t.toml:3:8: `A-b` is not the name of a slot: 1 to 63 of a-z, 0-9 and _");
+    let error = parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"gs://bucket\"").expect_err("not ours");
+    assert_eq!(error.to_string(), "t.toml:4:7: `lake.url` begins with s3:// or file://");
+    let error = parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"file://lake\"").expect_err("relative");
+    assert_eq!(
+        error.to_string(),
+        "t.toml:4:7: a `file://` URL names an absolute path, with three slashes: file:///var/lib/lake"
+    );
+}
+
+#[test]
+fn a_glob_is_checked_where_it_stands() {
+    let error = with("[tables]\ninclude = [\"orders\"]").expect_err("no schema");
+    assert!(error.to_string().starts_with("t.toml:6:11: "), "{error}");
+}
+
+#[test]
+fn the_environment_wins_and_is_read_as_its_key_wants() {
+    let variables = [
+        ("TRIBUTARY_LAKE__S3__ENDPOINT", "http://localhost:9000"),
+        ("TRIBUTARY_LAKE__S3__PATH_STYLE", "true"),
+        ("TRIBUTARY_LAKE__S3__EXPECTED_BUCKET_OWNER", "123456789012"),
+        ("TRIBUTARY_LAKE__S3__REGION", ""),
+        ("TRIBUTARY_SOURCE__SLOT", "other"),
+        ("TRIBUTARY_SOURCE__PUBLICATION", "one, two"),
+        ("TRIBUTARY_SOURCE__FORMAT", "text"),
+        ("TRIBUTARY_SNAPSHOT__WORKERS", "4"),
+        ("TRIBUTARY_CUT__INTERVAL", "2s"),
+        ("TRIBUTARY_HTTP__LISTEN", ""),
+        ("TRIBUTARY_TABLES__EXCLUDE", ""),
+        ("TRIBUTARY_PORT_9187_TCP_ADDR", "10.0.0.1"),
+        ("TRIBUTARY_CONFIG", "elsewhere.toml"),
+        ("HOME", "/root"),
+    ];
+    let text = format!("{REQUIRED}s3.region = \"eu\"\n[http]\nlisten = \"127.0.0.1:1\"\n");
+    let config = with_environment(&text, &variables).expect("it is valid");
+    assert_eq!(config.lake.s3.endpoint.as_deref(), Some("http://localhost:9000"));
+    assert!(config.lake.s3.path_style);
+    assert_eq!(config.lake.s3.expected_bucket_owner.as_deref(), Some("123456789012"));
+    assert_eq!(config.lake.s3.region, None);
+    assert_eq!(config.source.slot, "other");
+    assert_eq!(config.source.publication, ["one", "two"]);
+    assert_eq!(config.source.format, Format::Text);
+    assert_eq!(config.cut.interval, Duration::from_secs(2));
+    assert_eq!(config.http.listen, "");
+    assert!(config.tables.exclude.is_empty());
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let variables =
+        environment(&[("TRIBUTARY_SOURCE__URL", "postgresql://cdc@db/shop"), ("TRIBUTARY_LAKE__URL", "file:///lake")]);
+    let config = Config::from_parts(None, &variables).expect("it is valid");
+    assert_eq!(config.lake.location().expect("it is one"), Location::Directory("/lake".into()));
+    let error = Config::from_parts(None, &Environment::default()).expect_err("nothing is set");
+    assert_eq!(error.to_string(), "`source.url` is not set (no configuration file was found)");
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let cases = [
+        (("TRIBUTARY_LAKE__S3__REGON", "x"), "TRIBUTARY_LAKE__S3__REGON: there is no key `regon` in [lake.s3]", "did you mean `region`?"),
+        (("TRIBUTARY_LAKE__S3__PATH_STYLE", "yes"), "TRIBUTARY_LAKE__S3__PATH_STYLE: `lake.s3.path_style`: neither `true` nor `false`", ""),
+        (("TRIBUTARY_SNAPSHOT__WORKERS", "x"), "TRIBUTARY_SNAPSHOT__WORKERS: `snapshot.workers`: this is not a number", ""),
+        (("TRIBUTARY_LAKE_URL", "x"), "TRIBUTARY_LAKE_URL: two underscores stand between section and key", "TRIBUTARY_LAKE__URL"),
+        (("TRIBUTARY_SOURCE__URL__X", "x"), "TRIBUTARY_SOURCE__URL__X: there is no key `source.url.x`", ""),
+        (("TRIBUTARY_SOURCE__SLOT", "A"), "TRIBUTARY_SOURCE__SLOT: `A` is not the name of a slot: 1 to 63 of a-z, 0-9 and _", ""),
+    ];
+    for (variable, message, hint) in cases {
+        let error = with_environment(REQUIRED, &[variable]).expect_err(message);
+        assert_eq!((error.to_string().as_str(), error.hint_text().unwrap_or_default()), (message, hint));
+    }
+}
+
+#[test]
+fn sizes_and_durations_read_and_print() {
+    let config = with("[cut]\nfile_size = \"1 GiB\"\ninterval = \"90m\"").expect("it is valid");
+    assert_eq!(config.cut.file_size.to_string(), "1GiB");
+    assert_eq!(config.cut.interval, Duration::from_secs(5_400));
+    assert_eq!(ByteSize::kibibytes(1_536).to_string(), "1536KiB");
+}
+
+#[test]
+fn a_password_in_the_url_is_warned_of_and_never_printed() {
+    for url in ["postgresql://cdc:hunter2@db/shop", "postgresql://cdc@db/shop?user=x&password=hunter2&sslmode=require"] {
+        let text = format!("[source]\nurl = \"{url}\"\n[lake]\nurl = \"s3://b\"");
+        let config = parse(&text).expect("it is valid");
+        assert_eq!(config.warnings().len(), 1, "{url}");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+    assert!(!ConnectionUrl::from("postgresql://cdc@db/a:b@c").has_password());
+}

@@ -1,0 +1,135 @@
+//! Values that are written with a unit, or must not be shown.
+//!
+//! Owns: [`ByteSize`], durations, and [`ConnectionUrl`].
+//! Does not: know which values a key allows.
+//! Holds: a number without a unit is refused; a URL prints without its password.
+//! Fails: with what is wrong, as serde's error.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// A number of bytes, written `128MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    /// Multiples of 2^10 bytes.
+    pub const fn kibibytes(count: u64) -> ByteSize {
+        ByteSize(count << 10)
+    }
+
+    /// Multiples of 2^20 bytes.
+    pub const fn mebibytes(count: u64) -> ByteSize {
+        ByteSize(count << 20)
+    }
+
+    /// The number of bytes.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The number of bytes, for sizes in memory.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let largest = SIZES.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
+        match largest {
+            Some((unit, bytes)) => write!(f, "{}{unit}", self.0 / bytes),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(SIZE_FORM))?;
+        let bytes = split_unit(&text).and_then(|(number, unit)| {
+            let bytes = SIZES.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes)?;
+            number.checked_mul(bytes)
+        });
+        bytes.map(ByteSize).ok_or_else(|| D::Error::custom(format!("`{text}`: {SIZE_FORM}")))
+    }
+}
+
+/// Reads a duration such as `60s`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(DURATION_FORM))?;
+    let duration = split_unit(&text).and_then(|(number, unit)| {
+        let millis = DURATIONS.iter().find(|(name, _)| *name == unit).map(|(_, millis)| *millis)?;
+        number.checked_mul(millis).map(Duration::from_millis)
+    });
+    duration.ok_or_else(|| D::Error::custom(format!("`{text}`: {DURATION_FORM}")))
+}
+
+/// A libpq URL. Prints without its password.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ConnectionUrl(String);
+
+impl ConnectionUrl {
+    /// The URL as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it holds a password.
+    pub fn has_password(&self) -> bool {
+        self.password().is_some()
+    }
+
+    /// The password of the user part, or everything after a `password` parameter.
+    fn password(&self) -> Option<&str> {
+        let rest = self.0.split_once("://").map_or(self.0.as_str(), |(_, rest)| rest);
+        let (authority, query) = match rest.find(['/', '?']) {
+            Some(end) => rest.split_at(end),
+            None => (rest, ""),
+        };
+        let user_part = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
+        let parameter = query.split_once("password=").map(|(_, rest)| rest.split('&').next().unwrap_or(rest));
+        user_part.or(parameter).filter(|password| !password.is_empty())
+    }
+}
+
+impl From<&str> for ConnectionUrl {
+    fn from(url: &str) -> ConnectionUrl {
+        ConnectionUrl(url.to_owned())
+    }
+}
+
+impl fmt::Debug for ConnectionUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.password() {
+            Some(password) => f.write_str(&self.0.replace(password, "***")),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+/// `60s` as its number and its unit; a space in between is allowed.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+/// Largest first, so that a size prints in the largest unit that divides it.
+const SIZES: [(&str, u64); 8] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SIZE_FORM: &str = "a size is a text with a unit: \"128MiB\", \"1GiB\", \"512KiB\"";
+const DURATION_FORM: &str = "a duration is a text with a unit: \"500ms\", \"60s\", \"5m\", \"1h\"";

@@ -1,0 +1,69 @@
+//! The status page: the status document as a table for people.
+//!
+//! Owns: its HTML; no script, no other file, reloads itself.
+//! Does not: show more than the status document.
+//! Holds: every text is escaped, and the tables shown are bounded.
+//! Fails: never.
+
+use std::fmt::Write as _;
+
+use crate::status::Document;
+
+/// The page.
+pub(super) fn render(document: &Document) -> String {
+    let mut html = String::from(HEAD);
+    let positions = document.positions;
+    let _ = write!(
+        html,
+        "<h1>Tributary <small>{}</small></h1><p>{} &rarr; {} &middot; <b>{}</b></p>",
+        escape(&document.version),
+        escape(&document.pipeline),
+        escape(&document.lake),
+        document.state.label()
+    );
+    let rows = [
+        ("received", positions.received.to_string()),
+        ("cut", positions.cut.to_string()),
+        ("logged", positions.logged.to_string()),
+        ("published", positions.published.to_string()),
+        ("confirmed", positions.confirmed.to_string()),
+        ("lag", document.lag.map_or_else(String::new, |lag| format!("{} bytes, {:.1} s", lag.bytes, lag.seconds))),
+        (
+            "kept by the slot",
+            document.slot.retained_bytes.map_or_else(String::new, |bytes| format!("{bytes} bytes")),
+        ),
+    ];
+    html.push_str("<table>");
+    for (name, value) in rows {
+        let _ = write!(html, "<tr><th>{name}<td>{value}");
+    }
+    html.push_str("</table><h2>Tables</h2><table><tr><th>table<th>rows<th>files<th>bytes");
+    for table in document.tables.iter().take(TABLES_SHOWN) {
+        let name = escape(&table.table);
+        let _ = write!(html, "<tr><td>{name}<td>{}<td>{}<td>{}", table.rows, table.files, table.bytes);
+    }
+    html.push_str("</table>");
+    if document.tables.len() > TABLES_SHOWN {
+        let _ = write!(html, "<p>and {} more in /status.json", document.tables.len() - TABLES_SHOWN);
+    }
+    if !document.errors.is_empty() {
+        html.push_str("<h2>Errors</h2><table>");
+        for error in document.errors.iter().rev() {
+            let (kind, text) = (escape(&error.kind), escape(&error.error));
+            let _ = write!(html, "<tr><td>{}<td>{kind}<td>{text}", escape(&error.at));
+        }
+        html.push_str("</table>");
+    }
+    html.push_str("<p><a href=/metrics>metrics</a> <a href=/status.json>status.json</a>");
+    html
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+const TABLES_SHOWN: usize = 200;
+const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5><title>Tributary</title>\
+<style>body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em}\
+table{border-collapse:collapse}th,td{text-align:left;padding:.2em 1.5em .2em 0;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}\
+small{font-weight:normal;color:#777}</style>";

@@ -1,0 +1,286 @@
+//! From nothing to a stream: fold the log, check the source, take the slot, fence whoever was before, roll forward.
+//!
+//! Owns: the order of these steps, which keeps a second daemon from fencing a healthy one.
+//! Does not: read a change.
+//! Holds: the slot is the first mutex, the log the second: our `open` entry is appended only once START_REPLICATION holds the slot.
+//! Fails: as `startup` decides; `Fenced` when another daemon opened the lake since we last did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lake::log::{self, Author, Entry, EntryKind, Event, FORMAT, State};
+use lake::store::Store;
+use lake::{publish, watermark};
+use pgoutput::{Oid, ReplicaIdentity};
+use tables::fold::{Fold, FoldSettings};
+use tables::lineage::{Facts, LeafFacts};
+use tables::schema::TableSchema;
+use tracing::{info, warn};
+
+use super::startup::{self, Decision, Situation};
+use super::{Context, bootstrap};
+use crate::clock;
+use crate::config::Format;
+use crate::error::{Error, Result};
+use crate::retry::Backoff;
+use crate::source;
+use crate::source::catalog;
+use crate::source::connect::{self, Sql};
+use crate::source::session::{Session, Start, Stream};
+use crate::source::slot;
+use crate::status;
+
+/// A lake and a stream that are ours.
+pub(super) struct Opened {
+    pub(super) state: State,
+    pub(super) author: Author,
+    pub(super) stream: Stream,
+    pub(super) sql: Sql,
+    pub(super) fold: Fold,
+    /// The publications as they were found; polled for changes.
+    pub(super) publication: Event,
+}
+
+/// Opens lake and stream.
+pub(super) async fn open(context: &mut Context) -> Result<Opened> {
+    let store = Arc::clone(&context.store);
+    let sql = connect::connect_sql(&context.catalog_options).await?;
+    let state = match log::load(store.as_ref()).await? {
+        Some(state) => state,
+        None => {
+            let slot_sql = connect::connect_sql(&context.options).await?;
+            bootstrap::create(store.as_ref(), &context.config, &context.options, &slot_sql, false).await?;
+            bootstrap::require_log(store.as_ref()).await?
+        }
+    };
+    refuse_other_slot(context, &state)?;
+    let (mut stream, decision) = take_slot(context, &state, &sql).await?;
+    let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
+    let mut state = Some(state);
+    let author = append_open(context, &mut state, decision, &publication).await?;
+    let Some(state) = state else { return Err(Error::bug("the log is gone while it is open")) };
+    context.epoch = Some(author.epoch);
+    roll_forward(store.as_ref(), &state).await?;
+    let fold = restore(context, &state, &sql).await?;
+    stream.set_positions(state.to_lsn, state.to_lsn);
+    stream.send_status(false).await?;
+    info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
+    Ok(Opened { state, author, stream, sql, fold, publication })
+}
+
+fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
+    if state.slot == context.config.source.slot {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the lake at {} is written from slot `{}`, and `source.slot` is `{}`",
+        context.store.url(),
+        state.slot,
+        context.config.source.slot
+    ))
+    .hint("every pipeline needs a `lake.url` prefix of its own"))
+}
+
+/// Checks the source and starts the stream; waits while another session has the slot.
+async fn take_slot(context: &mut Context, state: &State, sql: &Sql) -> Result<(Stream, Decision)> {
+    let mut backoff = Backoff::new(Duration::from_millis(500), SLOT_WAIT_MAX);
+    let mut replay_waits = 0_u32;
+    loop {
+        let mut session = Session::connect(&context.options).await?;
+        match check(context, &mut session, state, sql).await? {
+            Decision::WaitForReplay if replay_waits >= REPLAY_WAITS_MAX => {
+                return Err(Error::halted(format!(
+                    "the standby has not replayed up to the lake's {} in {} seconds",
+                    state.to_lsn, REPLAY_WAITS_MAX
+                ))
+                .hint("check that it follows the right primary and that replay is not paused"));
+            }
+            Decision::WaitForReplay => {
+                replay_waits += 1;
+                context.pause(Duration::from_secs(1)).await?;
+                continue;
+            }
+            decision => match session.start(&start(context, state)).await {
+                Ok(stream) => return Ok((stream, decision)),
+                Err(error) if source::is_slot_active(&error) => {
+                    // Only one daemon may go on: if the other one opened the lake since we did, we are it no more.
+                    refuse_fenced(context, state).await?;
+                    context.shared.state(status::State::WaitingForSlot);
+                    let delay = backoff.next_delay();
+                    info!(slot = state.slot, ?delay, reason = error.chain(), "the slot is in use by another session, waiting");
+                    context.pause(delay).await?;
+                }
+                Err(error) => return Err(error),
+            },
+        }
+    }
+}
+
+fn start(context: &Context, state: &State) -> Start {
+    Start {
+        slot: state.slot.clone(),
+        from: state.to_lsn,
+        publications: context.config.source.publication.clone(),
+        binary: context.config.source.format == Format::Binary && !context.text_only,
+        status_interval: super::STATUS_INTERVAL,
+    }
+}
+
+async fn check(context: &Context, session: &mut Session, state: &State, sql: &Sql) -> Result<Decision> {
+    bootstrap::refuse_missing_publications(sql, &context.config).await?;
+    super::publication::refuse_changed(sql, &context.config.source.publication, state).await?;
+    let system = session.identify_system().await?;
+    let history = if system.timeline > state.timeline {
+        session.timeline_history(system.timeline).await?
+    } else {
+        Vec::new()
+    };
+    // Slots belong to the server that we stream from, which need not be the one that catalogs are read from.
+    let source_sql = connect::connect_sql(&context.options).await?;
+    let server = catalog::server(&source_sql).await?;
+    let slot = slot::slot(&source_sql, &state.slot).await?;
+    let situation = Situation {
+        log: state,
+        system: &system,
+        server_lsn: server.current_lsn.max(system.wal_lsn),
+        slot: slot.as_ref(),
+        history: &history,
+        database: &context.options.database,
+    };
+    startup::decide(&situation, server.in_recovery)
+}
+
+/// After the first open of this process, an epoch that is not ours means that another daemon took over.
+async fn refuse_fenced(context: &Context, state: &State) -> Result<()> {
+    let Some(ours) = context.epoch else { return Ok(()) };
+    let mut latest = Some(state.clone());
+    log::follow(context.store.as_ref(), &mut latest).await?;
+    match latest {
+        Some(latest) if latest.epoch != ours => {
+            Err(lake::Error::Fenced { seq: latest.seq, owner: latest.owner, epoch: latest.epoch, ours }.into())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Appends our `open` entry behind whatever the log's end is now that we hold the slot.
+async fn append_open(
+    context: &Context,
+    state: &mut Option<State>,
+    decision: Decision,
+    publication: &Event,
+) -> Result<Author> {
+    for _ in 0..OPEN_TRIES {
+        log::follow(context.store.as_ref(), state).await?;
+        let Some(current) = state.as_ref() else { return Err(Error::bug("the log is gone while it is opened")) };
+        refuse_fenced(context, current).await?;
+        let author = Author { epoch: current.epoch + 1, owner: super::owner() };
+        let entry = open_entry(current, &author, decision, publication)?;
+        match log::append(context.store.as_ref(), &entry).await {
+            Ok(()) => {
+                log::follow(context.store.as_ref(), state).await?;
+                return Ok(author);
+            }
+            // The last put of the owner before us landed late. Its cut counts: read the tail again.
+            Err(lake::Error::Fenced { seq, owner, .. }) => info!(seq, owner, "the log grew while it was opened, reading on"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::transient("the log keeps growing while it is opened: another daemon writes it"))
+}
+
+fn open_entry(state: &State, author: &Author, decision: Decision, publication: &Event) -> Result<Entry> {
+    let mut events = Vec::new();
+    let timeline = match decision {
+        Decision::StartOnTimeline { from, to } => {
+            events.push(Event::Timeline { from, to });
+            to
+        }
+        Decision::Start | Decision::WaitForReplay => state.timeline,
+    };
+    if state.publication.is_none() {
+        events.push(publication.clone());
+    }
+    Ok(Entry {
+        format: FORMAT,
+        seq: state.seq + 1,
+        nonce: log::nonce()?,
+        epoch: author.epoch,
+        owner: author.owner.clone(),
+        kind: EntryKind::Open,
+        system_id: state.system_id.clone(),
+        timeline,
+        slot: state.slot.clone(),
+        from_lsn: state.to_lsn,
+        to_lsn: state.to_lsn,
+        to_commit_ts: None,
+        written_at: Some(lake::time::rfc3339(clock::unix_micros())),
+        tables: Vec::new(),
+        events,
+    })
+}
+
+/// Finishes what the daemon before us may have left half done: the last cut is logged, so it has to become visible.
+async fn roll_forward(store: &dyn Store, state: &State) -> Result<()> {
+    if let Some(entry) = &state.last_cut {
+        publish::publish(store, entry).await?;
+        publish::publish_schemas(store, entry).await?;
+        watermark::write(store, entry, state.to_commit_ts.clone()).await?;
+    }
+    let aborted = publish::abort_abandoned(store, None).await?;
+    if aborted > 0 {
+        info!(uploads = aborted, "aborted uploads that no log entry names");
+    }
+    Ok(())
+}
+
+/// The fold as the log remembers it, with what the catalogs say now.
+async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
+    let config = &context.config;
+    let selection = tables::fold::Selection::new(&config.tables.include, &config.tables.exclude)
+        .map_err(|error| Error::config("tables.include or tables.exclude").caused_by(error))?;
+    let mut fold = Fold::new(FoldSettings {
+        selection,
+        fold_to_root: config.partitions.folds_to_root(),
+        mark_truncate: config.partitions.marks_truncate(),
+    });
+    for (oid, table) in &state.tables {
+        let schema: TableSchema = serde_json::from_value(table.document.clone()).map_err(|error| {
+            Error::definite(format!("the schema of {} in the log cannot be read", table.table)).caused_by(error)
+        })?;
+        fold.restore_table(Oid(*oid), table.schema_name.clone(), table.table_name.clone(), schema);
+    }
+    fold.learn(Facts { leaves: logged_leaves(state), ..Facts::default() });
+    // What the log told is no news.
+    fold.take_events();
+    let facts = catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    if facts.roots.is_empty() {
+        warn!(publications = ?config.source.publication, "the publication has no table yet");
+    }
+    fold.learn(facts);
+    fold.start_session(state.to_lsn);
+    Ok(fold)
+}
+
+/// The leaves that the log knows, so that rows of a leaf that is gone by now still find their root.
+fn logged_leaves(state: &State) -> Vec<LeafFacts> {
+    let leaf = |root: u32, oid: u32, relation: &str| {
+        let (schema, name) = relation.split_once('.').unwrap_or(("", relation));
+        LeafFacts {
+            oid: Oid(oid),
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            root: Oid(root),
+            replica_identity: ReplicaIdentity::Default,
+        }
+    };
+    let roots = state.lineage.iter();
+    roots.flat_map(|(root, leaves)| leaves.iter().map(move |(oid, name)| leaf(*root, *oid, name))).collect()
+}
+
+/// Longest wait between two tries for a slot that another session has: an old walsender lives up to `wal_sender_timeout`.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Seconds to wait for a standby to replay what the lake already has.
+const REPLAY_WAITS_MAX: u32 = 60;
+/// How often the log may grow under an opening; each time means that one late put landed.
+const OPEN_TRIES: usize = 10;

@@ -1,0 +1,50 @@
+//! Whether the publications are still those that the lake was filled from.
+//!
+//! Owns: the comparison with what the log recorded, and accepting a new definition.
+//! Does not: read a change; Postgres applies a changed publication at its own place in the stream (T36, T46, T52).
+//! Holds: I10, a definition that changed halts until a person accepts it.
+//! Fails: `SourceHalted`, with the command that accepts.
+
+use lake::log::{Event, State};
+
+use super::bootstrap;
+use crate::error::{Error, Result};
+use crate::source::connect::Sql;
+
+/// Halts when the publications are not what the log recorded.
+pub async fn refuse_changed(sql: &Sql, names: &[String], state: &State) -> Result<()> {
+    let Some((recorded_names, recorded)) = &state.publication else { return Ok(()) };
+    let Event::Publication { definition, .. } = bootstrap::publication_event(sql, names).await? else {
+        return Err(Error::bug("a publication event of another kind"));
+    };
+    refuse(names, &definition, recorded_names, recorded)
+}
+
+/// The comparison itself.
+pub fn refuse(names: &[String], definition: &str, recorded_names: &[String], recorded: &str) -> Result<()> {
+    if names != recorded_names {
+        return Err(Error::halted(format!(
+            "`source.publication` is now {}, and the lake was filled from {}",
+            names.join(", "),
+            recorded_names.join(", ")
+        ))
+        .hint(ACCEPT));
+    }
+    if definition != recorded {
+        return Err(changed(names));
+    }
+    Ok(())
+}
+
+/// The halt.
+pub fn changed(names: &[String]) -> Error {
+    Error::halted(format!(
+        "the definition of publication {} changed since the lake recorded it (tables, actions, row filters, column lists or via-root): \
+         changes may have been left out since",
+        names.join(", ")
+    ))
+    .hint(ACCEPT)
+}
+
+/// How a person accepts.
+const ACCEPT: &str = "look at it with `tributary check`; if the new definition is meant, run `tributary setup --accept-publication`, which records it, and start again";

@@ -1,0 +1,473 @@
+//! One stream, from its first frame to its end.
+//!
+//! Owns: the fold, the open cut, the writer and the positions of one attempt.
+//! Does not: open or reconnect; it ends, and says why.
+//! Holds: I1 and I2. `apply` is synchronous: no frame waits for I/O but one that needs the catalogs.
+//! Fails: transient when the source went away, as its parts fail otherwise. What was not logged is streamed again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lake::gauge::Use;
+use lake::log::Event;
+use lake::writer::{Cut, Published, Settings, Writer};
+use pgoutput::{Decoder, Lsn, Oid, Options};
+use tables::change::{Change, TxStamp};
+use tables::fold::{Fold, Folded};
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, info, warn};
+
+use super::opening::Opened;
+use super::{Context, Until, bootstrap, publication, stopped};
+use crate::buffers::{self, Buffers};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::source::catalog;
+use crate::source::connect::Sql;
+use crate::source::session::{Received, Stream};
+use crate::status::State;
+
+mod events;
+mod positions;
+
+use positions::Positions;
+
+/// What the loop owns.
+pub(super) struct Streaming<'c> {
+    context: &'c mut Context,
+    stream: Option<Stream>,
+    sql: Sql,
+    decoder: Decoder,
+    fold: Fold,
+    buffers: Buffers,
+    writer: Writer,
+    positions: Positions,
+    stamp: Option<TxStamp>,
+    publication: Event,
+    phase: Phase,
+    /// When the first row of the open cut came.
+    cut_begun: Option<Instant>,
+    last_idle: Instant,
+    last_relief: Instant,
+    last_publication_check: Instant,
+    reply_requests: ReplyRequests,
+    target: Option<Lsn>,
+}
+
+/// What the loop is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Reads, cuts, publishes.
+    Streaming,
+    /// Told to stop, or everything asked for is here: publish what is whole and go.
+    Draining { deadline: Option<Instant> },
+    /// The source ended the stream: publish what is whole, then reconnect.
+    Ended,
+}
+
+/// The server asks for replies again and again when it waits for us to confirm everything: it is shutting down (T63).
+#[derive(Debug)]
+struct ReplyRequests {
+    count: u32,
+    since: Instant,
+}
+
+/// What a frame needs to know before it can be folded.
+struct Needs {
+    relations: Vec<Oid>,
+    types: Vec<Oid>,
+}
+
+impl<'c> Streaming<'c> {
+    pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
+        let Opened { state, author, stream, sql, fold, publication } = opened;
+        let buffers = Buffers::new(Arc::clone(&context.gauge), &state);
+        let settings = Settings {
+            file_bytes: context.config.cut.file_size.as_u64(),
+            encoders: std::thread::available_parallelism().map_or(2, usize::from),
+            uploads: UPLOADS,
+        };
+        let positions = Positions::at(state.to_lsn);
+        let options = Options { proto_version: stream.proto_version(), streaming_parallel: false };
+        let store = Arc::clone(&context.store);
+        let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
+        let now = Instant::now();
+        Streaming {
+            target: match context.until {
+                Until::Lsn(lsn) => Some(lsn),
+                Until::Forever | Until::Now => None,
+            },
+            context,
+            stream: Some(stream),
+            sql,
+            decoder: Decoder::new(options),
+            fold,
+            buffers,
+            writer,
+            positions,
+            stamp: None,
+            publication,
+            phase: Phase::Streaming,
+            cut_begun: None,
+            last_idle: now,
+            last_relief: now,
+            last_publication_check: now,
+            reply_requests: ReplyRequests { count: 0, since: now },
+        }
+    }
+
+    /// Streams until told to stop, the target is reached, or the stream ends.
+    pub(super) async fn run(mut self) -> Result<()> {
+        if self.context.until == Until::Now {
+            // Kept over reconnects: what had committed when the command was given is what was asked for.
+            let now = catalog::server(&self.sql).await?.current_lsn;
+            self.context.until = Until::Lsn(now);
+            self.target = Some(now);
+        }
+        self.context.shared.state(State::Streaming);
+        self.context.shared.ready(true);
+        let outcome = self.stream_on().await;
+        self.observe();
+        // Nothing of this attempt goes on beside the next one.
+        let Streaming { writer, stream, .. } = self;
+        writer.abandon().await;
+        if outcome.is_ok() && let Some(stream) = stream {
+            stream.stop().await?;
+        }
+        outcome
+    }
+
+    async fn stream_on(&mut self) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shutdown = self.context.shutdown.clone();
+        let gauge = Arc::clone(&self.context.gauge);
+        let mut next_status = tokio::time::Instant::now();
+        loop {
+            if self.is_done() {
+                return self.end();
+            }
+            let reads = self.wants_to_read();
+            let stream = self.stream.as_mut().ok_or_else(|| Error::bug("the stream is gone"))?;
+            tokio::select! {
+                biased;
+                () = stopped(&mut shutdown), if self.phase == Phase::Streaming => {
+                    self.begin_drain("told to stop", Some(Instant::now() + DRAIN))?;
+                }
+                // Before all reading, tell Postgres what is safe: it frees its disk.
+                published = self.writer.published() => self.on_published(published?).await?,
+                () = tokio::time::sleep_until(next_status) => {
+                    // Keeps the walsender alive while reading is paused, and asks where it is if we have to know.
+                    let asks = self.target.is_some() && self.phase == Phase::Streaming;
+                    if self.phase != Phase::Ended {
+                        stream.send_status(asks).await?;
+                    }
+                    let interval = if asks { TARGET_STATUS_INTERVAL } else { super::STATUS_INTERVAL };
+                    next_status = tokio::time::Instant::now() + interval;
+                }
+                _ = tick.tick() => self.on_tick().await?,
+                filled = stream.fill(), if reads => self.on_filled(filled.map(drop)).await?,
+                () = gauge.shrunk(), if !reads => {}
+            }
+        }
+    }
+
+    fn wants_to_read(&self) -> bool {
+        let has_room = self.context.gauge.used() < self.context.gauge.budget();
+        match self.phase {
+            Phase::Streaming => has_room,
+            // A transaction that is half here is read to its end, so that the cut can hold it.
+            Phase::Draining { .. } => has_room && self.fold.in_transaction(),
+            Phase::Ended => false,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self.phase {
+            Phase::Streaming => false,
+            Phase::Draining { deadline } => {
+                self.is_clean() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            }
+            // Rows of a transaction that broke off can be in no cut.
+            Phase::Ended => self.is_clean() || (self.fold.in_transaction() && self.writer.cuts_in_flight() == 0),
+        }
+    }
+
+    /// Everything received is published: nothing buffered, nothing on its way.
+    fn is_clean(&self) -> bool {
+        self.buffers.is_empty() && !self.fold.in_transaction() && self.positions.is_clean()
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.phase {
+            Phase::Ended => Err(Error::transient("the server ended the stream: it is shutting down, or was asked to")),
+            Phase::Draining { .. } | Phase::Streaming => {
+                if !self.is_clean() {
+                    info!("the grace time is over; what is not published yet is streamed again next time");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_drain(&mut self, reason: &'static str, deadline: Option<Instant>) -> Result<()> {
+        info!(reason, received = %self.positions.received, published = %self.positions.published, "stopping");
+        self.context.shared.state(State::Stopping);
+        self.phase = Phase::Draining { deadline };
+        self.cut_if_due()
+    }
+
+    async fn on_published(&mut self, published: Published) -> Result<()> {
+        // I1: what is confirmed was published, and what was published was cut.
+        assert!(published.to_lsn <= self.positions.cut, "published {} beyond the cut {}", published.to_lsn, self.positions.cut);
+        self.positions.published = published.to_lsn;
+        self.context.shared.published(&published);
+        if self.phase != Phase::Ended && let Some(stream) = self.stream.as_mut() {
+            stream.set_positions(self.positions.received, self.positions.published);
+            stream.send_status(false).await?;
+            self.positions.confirmed = self.positions.published;
+        }
+        self.cut_if_due()
+    }
+
+    /// Everything that came with one read.
+    async fn on_filled(&mut self, filled: Result<()>) -> Result<()> {
+        if let Err(error) = filled {
+            if self.fold.in_transaction() || self.buffers.is_empty() {
+                return Err(error);
+            }
+            // What is whole and buffered is worth keeping; the rest comes again.
+            warn!(error = error.chain(), "the connection broke, publishing what is whole");
+            self.phase = Phase::Ended;
+            return self.cut_if_due();
+        }
+        let mut stream = self.stream.take().ok_or_else(|| Error::bug("the stream is gone"))?;
+        let outcome = self.drain(&mut stream).await;
+        self.stream = Some(stream);
+        outcome?;
+        self.buffers.account();
+        self.relieve()?;
+        if self.phase == Phase::Ended {
+            return self.cut_if_due();
+        }
+        if self.phase == Phase::Streaming && self.target.is_some_and(|target| self.positions.clean >= target) {
+            return self.begin_drain("everything asked for is here", None);
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self, stream: &mut Stream) -> Result<()> {
+        let mut reply = false;
+        while self.phase == Phase::Streaming || self.fold.in_transaction() {
+            let Some(received) = stream.pop()? else { break };
+            match received {
+                Received::Wal { message, .. } => {
+                    let mut needs = self.apply(message)?;
+                    let mut rounds = 0;
+                    while let Some(asked) = needs {
+                        rounds += 1;
+                        if rounds > FACTS_ROUNDS {
+                            return Err(Error::bug("the catalogs were asked again and again for the same message"));
+                        }
+                        self.learn(&asked).await?;
+                        needs = self.apply(message)?;
+                    }
+                }
+                Received::Keepalive { wal_end, reply_requested } => {
+                    self.positions.keepalive(wal_end, self.fold.in_transaction());
+                    reply |= reply_requested;
+                }
+                Received::Ended => {
+                    self.phase = Phase::Ended;
+                    return Ok(());
+                }
+            }
+        }
+        stream.set_positions(self.positions.received, self.positions.published);
+        if reply {
+            self.on_reply_request()?;
+            stream.send_status(false).await?;
+        }
+        Ok(())
+    }
+
+    /// One frame: no I/O. `Some` means that nothing was changed and the catalogs have to be asked first.
+    fn apply(&mut self, frame: &[u8]) -> Result<Option<Needs>> {
+        let message = self.decoder.decode(frame).map_err(|error| {
+            unreadable(format!("a message of the stream cannot be decoded, after {}", self.positions.received))
+                .caused_by(error)
+        })?;
+        let folded = self.fold.apply(&message).map_err(|error| {
+            unreadable(format!("a message of the stream makes no sense, after {}", self.positions.received))
+                .caused_by(error)
+        })?;
+        match folded {
+            Folded::Nothing | Folded::Logical { .. } => {}
+            Folded::Begin(stamp) => self.stamp = Some(stamp),
+            Folded::Commit { end_lsn, time, .. } => {
+                self.stamp = None;
+                self.positions.committed(end_lsn, time.unix_micros());
+                self.cut_if_due()?;
+            }
+            Folded::One(change) => append(&mut self.buffers, self.stamp, &[change])?,
+            Folded::Two(first, second) => append(&mut self.buffers, self.stamp, &[first, second])?,
+            Folded::Many(changes) => append(&mut self.buffers, self.stamp, &changes)?,
+            Folded::NeedFacts { relations, types } => return Ok(Some(Needs { relations, types })),
+        }
+        if self.buffers.has_full() {
+            self.buffers.hand_over_full(&mut self.writer, self.fold.tables())?;
+        }
+        if self.cut_begun.is_none() && !self.buffers.is_empty() {
+            self.cut_begun = Some(Instant::now());
+        }
+        Ok(None)
+    }
+
+    async fn learn(&mut self, needs: &Needs) -> Result<()> {
+        debug!(relations = needs.relations.len(), types = needs.types.len(), "asking the catalogs");
+        let asked = catalog::facts_for(&self.sql, &needs.relations, &needs.types);
+        let facts = tokio::time::timeout(CATALOG_TIMEOUT, asked)
+            .await
+            .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
+        self.fold.learn(facts);
+        Ok(())
+    }
+
+    async fn on_tick(&mut self) -> Result<()> {
+        self.relieve()?;
+        self.cut_if_due()?;
+        self.observe();
+        if self.phase == Phase::Streaming && self.last_publication_check.elapsed() >= PUBLICATION_INTERVAL {
+            self.last_publication_check = Instant::now();
+            let names = &self.context.config.source.publication;
+            let found = tokio::time::timeout(CATALOG_TIMEOUT, bootstrap::publication_event(&self.sql, names))
+                .await
+                .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
+            if found != self.publication {
+                return Err(publication::changed(names));
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts if a cut is wanted and may be made.
+    fn cut_if_due(&mut self) -> Result<()> {
+        if self.fold.in_transaction() || !self.writer.has_room() {
+            return Ok(());
+        }
+        let is_due = match self.phase {
+            Phase::Streaming if self.buffers.is_empty() => {
+                self.positions.is_idle_behind() && self.last_idle.elapsed() >= IDLE_INTERVAL
+            }
+            Phase::Streaming => {
+                self.cut_begun.is_some_and(|begun| begun.elapsed() >= self.context.config.cut.interval.as_duration())
+            }
+            Phase::Draining { .. } | Phase::Ended => !self.buffers.is_empty() || self.positions.is_behind(),
+        };
+        if is_due { self.cut() } else { Ok(()) }
+    }
+
+    /// Ends the open cut at the last commit; without rows, at the last position that is known to be clean.
+    fn cut(&mut self) -> Result<()> {
+        // I2: no transaction is half in a cut.
+        assert!(!self.fold.in_transaction(), "a cut inside a transaction");
+        let files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
+        let mut events = self.buffers.take_schema_events();
+        events.extend(events::of_fold(&mut self.fold));
+        let (to_lsn, to_commit_time) = self.positions.seal(!files.is_empty());
+        self.last_idle = Instant::now();
+        self.cut_begun = None;
+        let written_at = lake::time::rfc3339(clock::unix_micros());
+        self.writer.cut(Cut { to_lsn, to_commit_time, written_at, events }, files)?;
+        Ok(())
+    }
+
+    /// Gives memory back before the budget is used up.
+    fn relieve(&mut self) -> Result<()> {
+        let gauge = Arc::clone(&self.context.gauge);
+        if gauge.used() <= gauge.budget() / 2 || self.last_relief.elapsed() < RELIEF_INTERVAL {
+            return Ok(());
+        }
+        self.last_relief = Instant::now();
+        let of_open_cut = gauge.used_for(Use::Buffers) + gauge.used_for(Use::Encoders);
+        if of_open_cut <= gauge.budget() / 4 {
+            // The rest is parts in flight; only the store can give that back.
+            return Ok(());
+        }
+        self.buffers.hand_over_largest(&mut self.writer, self.fold.tables())?;
+        if self.fold.in_transaction() || !self.writer.has_room() {
+            self.buffers.relieve_encoders(self.context.store.part_size());
+        } else if !self.buffers.is_empty() {
+            debug!("the memory budget is short, cutting early");
+            self.cut()?;
+        }
+        Ok(())
+    }
+
+    /// A server that asks again and again waits for us to confirm all it sent; it is told as soon as it is true (T63).
+    fn on_reply_request(&mut self) -> Result<()> {
+        if self.reply_requests.since.elapsed() > REPLY_WINDOW {
+            self.reply_requests = ReplyRequests { count: 0, since: Instant::now() };
+        }
+        self.reply_requests.count += 1;
+        let may_cut = !self.fold.in_transaction() && self.writer.has_room();
+        let has_something = !self.buffers.is_empty() || self.positions.is_idle_behind();
+        if self.reply_requests.count >= REPLY_STORM && may_cut && has_something {
+            self.reply_requests = ReplyRequests { count: 0, since: Instant::now() };
+            return self.cut();
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self) {
+        let shared = &self.context.shared;
+        let positions = self.positions;
+        shared.positions(|shown| {
+            shown.received = positions.received;
+            shown.cut = positions.cut;
+            shown.published = positions.published;
+            shown.confirmed = positions.confirmed;
+        });
+        let seconds = self.cut_begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+        shared.lag(positions.received.0.saturating_sub(positions.published.0), seconds);
+        let gauge = &self.context.gauge;
+        let paused = self.phase == Phase::Streaming && gauge.used() >= gauge.budget();
+        shared.memory(gauge.used_for(Use::Buffers), gauge.used_for(Use::Encoders), gauge.used_for(Use::Parts), paused);
+        for (table, cells) in self.buffers.take_lossy() {
+            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), cells);
+        }
+    }
+}
+
+fn append(buffers: &mut Buffers, stamp: Option<TxStamp>, changes: &[Change<'_, '_>]) -> Result<()> {
+    let stamp = stamp.ok_or_else(|| Error::bug("a change outside a transaction"))?;
+    changes.iter().try_for_each(|change| buffers.append(&stamp, change))
+}
+
+fn unreadable(message: String) -> Error {
+    Error::definite(message)
+        .hint("nothing is lost: the slot stays where the lake is. Please report this with the version of the server")
+}
+
+/// How often ages are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a stop waits for the transaction that is half here, and for the last cut; below Kubernetes' default of 30 s.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often an idle position is logged, so that a busy database beside quiet tables frees its WAL (T58).
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the server is asked for its position while a target is waited for.
+const TARGET_STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the publications are compared with what the log recorded (T52).
+const PUBLICATION_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a catalog query may take before the attempt is given up.
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
+/// Rounds of questions for one message: a domain over an array over an enum needs three.
+const FACTS_ROUNDS: u32 = 16;
+/// Least time between two reliefs: commands take a moment to show in the gauge.
+const RELIEF_INTERVAL: Duration = Duration::from_millis(50);
+/// So many reply requests...
+const REPLY_STORM: u32 = 3;
+/// ...within this time mean a server that waits for us.
+const REPLY_WINDOW: Duration = Duration::from_secs(2);
+/// Parts uploaded at once.
+const UPLOADS: usize = 8;

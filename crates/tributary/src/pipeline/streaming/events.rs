@@ -1,0 +1,54 @@
+//! What the fold has to tell, for the log and for people.
+//!
+//! Owns: the translation of fold events into log events and log lines.
+//! Does not: know schema versions (the buffers log those with their first file).
+//! Holds: loud events are said once, here.
+//! Fails: never.
+
+use lake::log::Event;
+use tables::fold::{Fold, FoldEvent};
+use tracing::{info, warn};
+
+use crate::buffers;
+
+/// The news since the last cut.
+pub(super) fn of_fold(fold: &mut Fold) -> Vec<Event> {
+    let news = fold.take_events();
+    news.into_iter().filter_map(|event| of_event(event, fold)).collect()
+}
+
+fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
+    match event {
+        FoldEvent::TableAppeared { table } => {
+            info!(table = buffers::display_name(fold.table(table)), "first change of a table");
+            None
+        }
+        FoldEvent::SchemaChanged { table, from, to } => {
+            info!(table = buffers::display_name(fold.table(table)), from, to, "the columns of a table changed");
+            None
+        }
+        FoldEvent::Truncated { table, relation, lsn } => {
+            Some(Event::Truncate { table: buffers::display_name(fold.table(table)), relation, commit_lsn: lsn })
+        }
+        FoldEvent::Lineage { root, leaves } => Some(Event::Attach {
+            root: root.0,
+            leaves: leaves.into_iter().map(|(oid, name)| (oid.0, name)).collect(),
+        }),
+        FoldEvent::Orphan { oid, name } => {
+            warn!(
+                relation = name,
+                oid = oid.0,
+                "the catalogs do not know this relation any more and the log never did: its rows go to a table of their own"
+            );
+            Some(Event::Orphan { relation: oid.0, table: name })
+        }
+        FoldEvent::IdentityDiffers { root, leaf } => {
+            warn!(
+                root = root.0,
+                leaf = leaf.0,
+                "a leaf has another replica identity than its root; `tributary check` names the SQL that mends it"
+            );
+            None
+        }
+    }
+}

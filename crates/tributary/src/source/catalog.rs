@@ -1,0 +1,195 @@
+//! What the catalogs say of published tables, their partitions and their types.
+//!
+//! Owns: the queries for [`Facts`], whose number does not depend on how many tables there are.
+//! Does not: keep what it read, or decide which table a row belongs to (`tables::fold`).
+//! Holds: an ordinary REPLICATION role may run all of it; a table, partition or type that was asked for and is gone is said
+//! to be gone.
+//! Fails: as `fault` classifies the server's errors.
+
+use std::collections::BTreeSet;
+
+use pgoutput::{Oid, ReplicaIdentity};
+use tables::lineage::{Facts, LeafFacts, RootFacts};
+use tables::types::{TypeFacts, TypeKind};
+use tokio_postgres::Row;
+
+use super::sql::{Sql, get};
+use crate::error::{Error, Result};
+
+pub use super::published::{
+    IdentityProblem, IdentityReason, Publication, identity_problems, publication,
+};
+pub use super::server::{OpenTransaction, ServerFacts, oldest_transaction, server};
+
+/// Everything about the tables of these publications: what is published, what lies above it (the root of a published
+/// leaf) and below it (the leaves of a published root, which the stream announces as well).
+///
+/// Without `fold_to_root` every relation is its own root, and no leaves are told of.
+pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -> Result<Facts> {
+    let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
+    let mut facts = Facts::default();
+    if fold_to_root {
+        let query = format!("{tree} {LEAF_COLUMNS} JOIN tree USING (oid) WHERE {IS_LEAF}");
+        let rows = sql.query("partitions of the published tables", &query, &[&publications]).await?;
+        facts.leaves = rows.iter().map(leaf).collect::<Result<_>>()?;
+    }
+    let query = format!(
+        "{tree} {ROOT_COLUMNS} WHERE {IS_TABLE} AND (c.oid = ANY($2::oid[]) \
+         OR c.oid IN (SELECT oid FROM tree) AND (NOT $3 OR NOT c.relispartition))"
+    );
+    let above = roots_of(&facts.leaves);
+    let rows = sql.query("published tables", &query, &[&publications, &above, &fold_to_root]).await?;
+    facts.roots = rows.iter().map(root).collect::<Result<_>>()?;
+    let roots: Vec<u32> = facts.roots.iter().map(|root| root.oid.0).collect();
+    facts.types = types(sql, &roots, &[]).await?;
+    Ok(facts)
+}
+
+/// What a stream needs to know of relations and types that it met for the first time.
+pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid]) -> Result<Facts> {
+    let mut facts = Facts::default();
+    let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
+    let wanted: Vec<u32> = wanted.iter().map(|oid| oid.0).collect();
+    if !relations.is_empty() {
+        let query = format!("{LEAF_COLUMNS} WHERE c.oid = ANY($1::oid[]) AND {IS_LEAF}");
+        let rows = sql.query("partitions that appeared in the stream", &query, &[&relations]).await?;
+        facts.leaves = rows.iter().map(leaf).collect::<Result<_>>()?;
+        let query = format!(
+            "{ROOT_COLUMNS} WHERE {IS_TABLE} AND (c.oid = ANY($2::oid[]) \
+             OR c.oid = ANY($1::oid[]) AND NOT c.relispartition)"
+        );
+        let above = roots_of(&facts.leaves);
+        let rows = sql.query("tables that appeared in the stream", &query, &[&relations, &above]).await?;
+        facts.roots = rows.iter().map(root).collect::<Result<_>>()?;
+        let known: BTreeSet<u32> =
+            facts.roots.iter().map(|root| root.oid.0).chain(facts.leaves.iter().map(|leaf| leaf.oid.0)).collect();
+        facts.gone = relations.iter().filter(|oid| !known.contains(oid)).map(|oid| Oid(*oid)).collect();
+    }
+    facts.types = types(sql, &relations, &wanted).await?;
+    let known: BTreeSet<u32> = facts.types.iter().map(|facts| facts.oid.0).collect();
+    facts.gone.extend(wanted.iter().filter(|oid| !known.contains(oid)).map(|oid| Oid(*oid)));
+    Ok(facts)
+}
+
+/// `WITH RECURSIVE … tree(oid)`: what the publications that `condition` selects name, with all partitions below.
+///
+/// Through the indexes of pg_inherits and not through `pg_get_publication_tables`, which is quadratic in the partitions of
+/// a schema, and hides leaves or roots depending on `publish_via_partition_root`.
+pub(super) fn published_tree(server_version: u32, condition: &str) -> String {
+    let schemas = if server_version >= 150_000 {
+        format!(
+            "UNION SELECT c.oid FROM pg_class c JOIN pg_publication_namespace s ON s.pnnspid = c.relnamespace \
+             JOIN pg_publication p ON p.oid = s.pnpubid WHERE {condition} AND {IS_TABLE} AND c.relpersistence = 'p'"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "WITH RECURSIVE member(oid) AS ( \
+           SELECT r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE {condition} \
+           {schemas} \
+           UNION SELECT c.oid FROM pg_class c \
+           WHERE {IS_TABLE} AND {MAY_BE_PUBLISHED} \
+           AND EXISTS (SELECT FROM pg_publication p WHERE {condition} AND p.puballtables) \
+         ), {TREE}"
+    )
+}
+
+/// `WITH RECURSIVE … tree(oid)`: every table that could be published.
+pub(super) fn whole_tree() -> String {
+    format!(
+        "WITH RECURSIVE member(oid) AS (SELECT c.oid FROM pg_class c WHERE {IS_TABLE} AND {MAY_BE_PUBLISHED}), {TREE}"
+    )
+}
+
+const TREE: &str = "tree(oid) AS ( \
+                    SELECT oid FROM member \
+                    UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid \
+                    JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)";
+
+const IS_TABLE: &str = "c.relkind IN ('r', 'p')";
+
+const IS_LEAF: &str = "c.relispartition AND c.relkind IN ('r', 'p')";
+
+/// Permanent, and not of the system: objects of initdb have lower OIDs.
+const MAY_BE_PUBLISHED: &str = "c.relpersistence = 'p' AND c.oid >= 16384";
+
+/// A partition on the way to a leaf counts as a leaf: with `publish_via_partition_root` rows can arrive under it.
+const LEAF_COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, \
+                            coalesce(pg_partition_root(c.oid)::oid, c.oid), c.relreplident::text \
+                            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace";
+
+const ROOT_COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, \
+      (SELECT coalesce(array_agg(a.attname::text ORDER BY k.position), '{}'::text[]) \
+       FROM pg_index i \
+       CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position) \
+       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+       WHERE i.indrelid = c.oid AND i.indisprimary AND k.position <= i.indnkeyatts) \
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace";
+
+fn roots_of(leaves: &[LeafFacts]) -> Vec<u32> {
+    let roots: BTreeSet<u32> = leaves.iter().map(|leaf| leaf.root.0).collect();
+    roots.into_iter().collect()
+}
+
+fn leaf(row: &Row) -> Result<LeafFacts> {
+    Ok(LeafFacts {
+        oid: Oid(get(row, 0)?),
+        schema: get(row, 1)?,
+        name: get(row, 2)?,
+        root: Oid(get(row, 3)?),
+        replica_identity: identity(get(row, 4)?)?,
+    })
+}
+
+fn root(row: &Row) -> Result<RootFacts> {
+    Ok(RootFacts {
+        oid: Oid(get(row, 0)?),
+        schema: get(row, 1)?,
+        name: get(row, 2)?,
+        primary_key: get(row, 4)?,
+        replica_identity: identity(get(row, 3)?)?,
+    })
+}
+
+fn identity(letter: &str) -> Result<ReplicaIdentity> {
+    Ok(match letter {
+        "d" => ReplicaIdentity::Default,
+        "n" => ReplicaIdentity::Nothing,
+        "f" => ReplicaIdentity::Full,
+        "i" => ReplicaIdentity::Index,
+        _ => return Err(Error::definite(format!("replica identity `{letter}` is not known to this version"))),
+    })
+}
+
+/// The types that are not built in among the columns of `relations`, the `wanted` ones, and what either is made of.
+async fn types(sql: &Sql, relations: &[u32], wanted: &[u32]) -> Result<Vec<TypeFacts>> {
+    let rows = sql.query("types of the published columns", TYPES, &[&relations, &wanted]).await?;
+    rows.iter().map(type_facts).collect()
+}
+
+const TYPES: &str = "WITH RECURSIVE used(oid) AS ( \
+       SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) \
+       AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 \
+       UNION SELECT unnest($2::oid[]) \
+       UNION SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid \
+       CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) AS part(oid) WHERE part.oid >= 16384 \
+     ) \
+     SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typbasetype, t.typtypmod, t.typelem, \
+     t.typsubscript = 'array_subscript_handler'::regproc \
+     FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace";
+
+fn type_facts(row: &Row) -> Result<TypeFacts> {
+    let is_array: bool = get(row, 7)?;
+    let kind = match get::<&str>(row, 3)? {
+        "d" => TypeKind::Domain { base: Oid(get(row, 4)?), type_modifier: get(row, 5)? },
+        "e" => TypeKind::Enum,
+        "c" => TypeKind::Composite,
+        "r" => TypeKind::Range,
+        "b" if is_array => TypeKind::Array { element: Oid(get(row, 6)?) },
+        "b" => TypeKind::Base,
+        // Multirange, pseudo-type, and whatever comes.
+        _ => TypeKind::Other,
+    };
+    Ok(TypeFacts { oid: Oid(get(row, 0)?), schema: get(row, 1)?, name: get(row, 2)?, kind })
+}

@@ -1,0 +1,149 @@
+use super::*;
+use tokio::net::{TcpListener, TcpStream};
+
+fn copy_data(body: &[u8]) -> Vec<u8> {
+    message(b'd', body)
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag], u32::try_from(body.len() + 4).unwrap().to_be_bytes().as_slice(), body].concat()
+}
+
+fn wal_message(payload: &[u8]) -> Vec<u8> {
+    let header = [[b'w'].as_slice(), &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &3_u64.to_be_bytes()].concat();
+    copy_data(&[header.as_slice(), payload].concat())
+}
+
+fn keepalive_message(wal_end: u64, reply: u8) -> Vec<u8> {
+    copy_data(&[[b'k'].as_slice(), &wal_end.to_be_bytes(), &0_u64.to_be_bytes(), &[reply]].concat())
+}
+
+/// A stream and the server's end of it.
+async fn pair() -> (Stream, TcpStream) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let start = Start {
+        slot: "s".into(),
+        from: Lsn::ZERO,
+        publications: Vec::new(),
+        binary: false,
+        status_interval: Duration::from_secs(10),
+    };
+    (Stream::new(Io::Tcp(client), &start), server)
+}
+
+async fn pop_after_fill(stream: &mut Stream) -> Result<String> {
+    loop {
+        if let Some(received) = stream.pop()? {
+            return Ok(format!("{received:?}"));
+        }
+        stream.fill().await?;
+    }
+}
+
+#[tokio::test]
+async fn messages_come_in_order_and_the_end_stays_the_end() {
+    let (mut stream, mut server) = pair().await;
+    let notice = message(b'N', b"VNOTICE\0C00000\0Mhello\0\0");
+    let status = message(b'S', b"application_name\0x\0");
+    let wire =
+        [wal_message(b"abc"), notice, status, keepalive_message(9, 1), message(b'C', b"COPY 0\0"), wal_message(b"late")]
+            .concat();
+    server.write_all(&wire).await.unwrap();
+    assert!(pop_after_fill(&mut stream).await.unwrap().starts_with("Wal { wal_start: Lsn(1), wal_end: Lsn(2)"));
+    assert_eq!(
+        pop_after_fill(&mut stream).await.unwrap(),
+        "Keepalive { wal_end: Lsn(9), reply_requested: true }"
+    );
+    for _ in 0..2 {
+        assert_eq!(stream.pop().unwrap(), Some(Received::Ended));
+    }
+    drop(server);
+    stream.stop().await.expect("the end of an ended stream");
+}
+
+#[tokio::test]
+async fn a_fill_that_is_cancelled_loses_nothing() {
+    let (mut stream, mut server) = pair().await;
+    let wire = wal_message(&[7; 5000]);
+    for piece in wire.chunks(700) {
+        let idle = tokio::time::timeout(Duration::from_millis(5), stream.fill()).await;
+        assert!(idle.is_err(), "nothing was sent");
+        server.write_all(piece).await.unwrap();
+        stream.fill().await.unwrap();
+    }
+    while stream.pop().unwrap().is_none() {
+        stream.fill().await.unwrap();
+    }
+    assert_eq!(stream.buffered(), 0);
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_classified_and_a_cut_connection_is_transient() {
+    let (mut stream, mut server) = pair().await;
+    server.write_all(&message(b'E', b"VERROR\0C42704\0Mpublication \"p\" does not exist\0\0")).await.unwrap();
+    let error = pop_after_fill(&mut stream).await.expect_err("an error");
+    assert_eq!(error.kind(), crate::error::Kind::SourceHalted);
+
+    let (mut stream, mut server) = pair().await;
+    server.write_all(&wal_message(b"abcdef")[..20]).await.unwrap();
+    drop(server);
+    let error = pop_after_fill(&mut stream).await.expect_err("cut in a message");
+    assert_eq!(error.kind(), crate::error::Kind::Transient);
+}
+
+#[tokio::test]
+async fn a_changed_setting_halts() {
+    let (mut stream, mut server) = pair().await;
+    server.write_all(&message(b'S', b"DateStyle\0German, DMY\0")).await.unwrap();
+    let error = pop_after_fill(&mut stream).await.expect_err("a changed setting");
+    assert_eq!(error.kind(), crate::error::Kind::SourceHalted);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_an_error_and_not_a_panic() {
+    for body in [b"".as_slice(), b"w", b"k12345678", b"z", &[b'k'; 30]] {
+        let (mut stream, mut server) = pair().await;
+        server.write_all(&copy_data(body)).await.unwrap();
+        pop_after_fill(&mut stream).await.expect_err("no message");
+    }
+}
+
+#[tokio::test]
+async fn positions_never_go_back() {
+    let (mut stream, mut server) = pair().await;
+    stream.set_positions(Lsn(100), Lsn(50));
+    stream.set_positions(Lsn(90), Lsn(40));
+    stream.send_status(true).await.unwrap();
+    let mut sent = [0; 39];
+    server.read_exact(&mut sent).await.unwrap();
+    assert_eq!(sent[..6], [b'd', 0, 0, 0, 38, b'r']);
+    let field = |at: usize| u64::from_be_bytes(sent[at..at + 8].try_into().unwrap());
+    assert_eq!([field(6), field(14), field(22)], [100, 50, 50]);
+    assert_eq!(sent[38], 1);
+}
+
+#[tokio::test]
+#[should_panic(expected = "I1")]
+async fn more_durable_than_received_is_a_bug() {
+    let (mut stream, _server) = pair().await;
+    stream.set_positions(Lsn(1), Lsn(2));
+}
+
+#[tokio::test]
+async fn stopping_sends_the_positions_and_waits_for_the_server() {
+    let (mut stream, mut server) = pair().await;
+    stream.set_positions(Lsn(100), Lsn(100));
+    let serving = tokio::spawn(async move {
+        let mut heard = vec![0; 39 + 5];
+        server.read_exact(&mut heard).await.unwrap();
+        let rest = [wal_message(b"in flight"), message(b'c', b""), message(b'C', b"COPY 0\0"), message(b'Z', b"I")];
+        server.write_all(&rest.concat()).await.unwrap();
+        server.read_to_end(&mut heard).await.unwrap();
+        heard
+    });
+    stream.stop().await.expect("an orderly end");
+    let heard = serving.await.unwrap();
+    assert_eq!(heard[39..], [COPY_DONE, TERMINATE].concat());
+}

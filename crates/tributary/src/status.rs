@@ -1,0 +1,350 @@
+//! What the daemon says of itself: `/status.json`, `/readyz` and `/metrics` read it, the pipeline writes it.
+//!
+//! Owns: [`Shared`] and the form of the status document.
+//! Does not: decide anything; nothing reads a decision from here.
+//! Holds: every position that is shown went through [`Shared::positions`], and so into the metrics too; the document is
+//! bounded: the last errors only.
+//! Fails: never.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lake::log::EntryKind;
+use lake::writer::Published;
+use pgoutput::Lsn;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock;
+use crate::config::Config;
+use crate::metrics::{Metrics, set_lsn};
+
+/// What the daemon is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Opens lake and source.
+    Starting,
+    /// Another session has the slot.
+    WaitingForSlot,
+    /// Reads and writes.
+    Streaming,
+    /// Does not read, because the memory budget is used up.
+    Paused,
+    /// Was told to stop, and publishes what it has.
+    Stopping,
+    /// Ended with an error that needs a person.
+    Halted,
+    /// No daemon answers; what is shown is from the log.
+    Stopped,
+}
+
+impl State {
+    /// The word for it.
+    pub fn label(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::WaitingForSlot => "waiting_for_slot",
+            State::Streaming => "streaming",
+            State::Paused => "paused",
+            State::Stopping => "stopping",
+            State::Halted => "halted",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// I1: each at most as far as the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Positions {
+    /// End of the last transaction that came from Postgres.
+    pub received: Lsn,
+    /// End of the last cut.
+    pub cut: Lsn,
+    /// End of the last cut whose log entry is durable.
+    pub logged: Lsn,
+    /// End of the last cut whose files are visible.
+    pub published: Lsn,
+    /// What Postgres was told.
+    pub confirmed: Lsn,
+}
+
+/// How far the lake is behind the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Bytes of log.
+    pub bytes: u64,
+    /// Age of the oldest transaction that is not published.
+    pub seconds: f64,
+}
+
+/// What the server says of the slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SlotStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether a session has it.
+    pub active: Option<bool>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// What it was told to forget.
+    pub confirmed_flush: Option<Lsn>,
+    /// Where its reading would begin.
+    pub restart_lsn: Option<Lsn>,
+    /// Bytes of log that are kept for it.
+    pub retained_bytes: Option<u64>,
+    /// Bytes until it is lost, where the server has a limit.
+    pub safe_wal_bytes: Option<u64>,
+    /// Why it is lost.
+    pub invalidation: Option<String>,
+}
+
+/// What was published of a table since the lake began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// `schema.table`
+    pub table: String,
+    /// Rows.
+    pub rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// `streaming`
+    pub state: String,
+}
+
+/// An error that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorStatus {
+    /// When, RFC 3339.
+    pub at: String,
+    /// What had to happen next.
+    pub kind: String,
+    /// The error and its causes.
+    pub error: String,
+}
+
+/// What is known of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotStatus {
+    /// `none`, `running` or `done`.
+    pub state: String,
+    /// By table.
+    pub tables: Vec<Value>,
+}
+
+/// `/status.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// The slot's name, which is the pipeline's.
+    pub pipeline: String,
+    /// The daemon's version.
+    pub version: String,
+    /// What it is doing.
+    pub state: State,
+    /// Where the lake is.
+    pub lake: String,
+    /// How far it got.
+    pub positions: Positions,
+    /// How far it is behind; unknown without a daemon.
+    pub lag: Option<Lag>,
+    /// The slot.
+    pub slot: SlotStatus,
+    /// The snapshot.
+    pub snapshot: SnapshotStatus,
+    /// The tables, by name.
+    pub tables: Vec<TableStatus>,
+    /// The last errors, the newest last.
+    pub errors: Vec<ErrorStatus>,
+}
+
+impl Document {
+    /// A document about which nothing is known yet.
+    pub fn new(config: &Config, state: State) -> Document {
+        Document {
+            pipeline: config.source.slot.clone(),
+            version: VERSION.to_owned(),
+            state,
+            lake: config.lake.url.clone(),
+            positions: Positions::default(),
+            lag: None,
+            slot: SlotStatus { name: config.source.slot.clone(), ..SlotStatus::default() },
+            snapshot: SnapshotStatus { state: "none".to_owned(), tables: Vec::new() },
+            tables: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+}
+
+/// What every part of the daemon may write to, and HTTP reads.
+#[derive(Debug)]
+pub struct Shared {
+    metrics: Metrics,
+    ready: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Without tables and errors, which are kept as below.
+    document: Document,
+    tables: BTreeMap<String, TableStatus>,
+    errors: VecDeque<ErrorStatus>,
+}
+
+impl Shared {
+    /// With nothing known yet.
+    pub fn new(config: &Config) -> Arc<Shared> {
+        let inner = Inner {
+            document: Document::new(config, State::Starting),
+            tables: BTreeMap::new(),
+            errors: VecDeque::new(),
+        };
+        Arc::new(Shared { metrics: Metrics::new(), ready: AtomicBool::new(false), inner: Mutex::new(inner) })
+    }
+
+    /// Says what the daemon is doing.
+    pub fn state(&self, state: State) {
+        self.lock().document.state = state;
+    }
+
+    /// Changes the positions.
+    pub fn positions(&self, change: impl FnOnce(&mut Positions)) {
+        let mut inner = self.lock();
+        change(&mut inner.document.positions);
+        let now = inner.document.positions;
+        drop(inner);
+        set_lsn(&self.metrics.received_lsn, now.received);
+        set_lsn(&self.metrics.cut_lsn, now.cut);
+        set_lsn(&self.metrics.logged_lsn, now.logged);
+        set_lsn(&self.metrics.published_lsn, now.published);
+        set_lsn(&self.metrics.confirmed_lsn, now.confirmed);
+    }
+
+    /// Sets how far the lake is behind.
+    pub fn lag(&self, bytes: u64, seconds: f64) {
+        self.lock().document.lag = Some(Lag { bytes, seconds });
+        self.metrics.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.lag_seconds.set(seconds);
+    }
+
+    /// Sets what the server says of the slot.
+    pub fn slot(&self, slot: SlotStatus) {
+        if let Some(bytes) = slot.retained_bytes {
+            self.metrics.slot_retained_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        self.lock().document.slot = slot;
+    }
+
+    /// Sets what is published of a table since the lake began, as the log has it; the metrics count what this process adds.
+    pub fn table_published(&self, table: &str, rows: u64, bytes: u64, files: u64) {
+        let status =
+            TableStatus { table: table.to_owned(), rows, files, bytes, state: TABLE_STREAMING.to_owned() };
+        self.lock().tables.insert(table.to_owned(), status);
+    }
+
+    /// Adds what a published log entry brought.
+    pub fn published(&self, published: &Published) {
+        self.metrics.log_entry(published.kind.label());
+        if published.kind == EntryKind::Commit {
+            self.metrics.cuts.inc();
+            self.metrics.log_seconds.observe(published.log_duration.as_secs_f64());
+            self.metrics.publish_seconds.observe(published.publish_duration.as_secs_f64());
+        }
+        self.positions(|positions| {
+            positions.logged = positions.logged.max(published.to_lsn);
+            positions.published = positions.published.max(published.to_lsn);
+        });
+        for (table, added) in &published.tables {
+            self.metrics.published(table, added.rows, added.bytes, added.files);
+            let mut inner = self.lock();
+            let known = inner.tables.entry(table.clone()).or_insert_with(|| TableStatus {
+                table: table.clone(),
+                rows: 0,
+                files: 0,
+                bytes: 0,
+                state: TABLE_STREAMING.to_owned(),
+            });
+            known.rows += added.rows;
+            known.files += added.files;
+            known.bytes += added.bytes;
+        }
+    }
+
+    /// Counts cells whose exact text went to `_cdc_raw`.
+    pub fn lossy_cells(&self, table: &str, cells: u64) {
+        self.metrics.lossy_cells(table, cells);
+    }
+
+    /// Sets what the memory budget is used for, and whether reading is paused for it.
+    pub fn memory(&self, buffers: usize, encoders: usize, parts: usize, paused: bool) {
+        self.metrics.memory("buffers", buffers);
+        self.metrics.memory("encoders", encoders);
+        self.metrics.memory("parts", parts);
+        self.metrics.reading_paused.set(i64::from(paused));
+        let mut inner = self.lock();
+        match (inner.document.state, paused) {
+            (State::Streaming, true) => inner.document.state = State::Paused,
+            (State::Paused, false) => inner.document.state = State::Streaming,
+            _ => {}
+        }
+    }
+
+    /// Keeps an error; only the last [`ERRORS_MAX`] stay.
+    pub fn error(&self, chain: String, kind: &str) {
+        self.metrics.error(kind);
+        let error = ErrorStatus { at: lake::time::rfc3339(clock::unix_micros()), kind: kind.to_owned(), error: chain };
+        let mut inner = self.lock();
+        if inner.errors.len() >= ERRORS_MAX {
+            inner.errors.pop_front();
+        }
+        inner.errors.push_back(error);
+    }
+
+    /// Says whether the stream runs.
+    pub fn ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+        self.metrics.ready.set(i64::from(ready));
+    }
+
+    /// Whether the stream runs.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What is known now.
+    pub fn snapshot(&self) -> Document {
+        let inner = self.lock();
+        let mut document = inner.document.clone();
+        document.tables = inner.tables.values().cloned().collect();
+        document.errors = inner.errors.iter().cloned().collect();
+        document
+    }
+
+    /// What `/status.json` answers.
+    pub fn document(&self) -> Value {
+        serde_json::to_value(self.snapshot()).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The daemon's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+const TABLE_STREAMING: &str = "streaming";
+/// How many errors are kept.
+const ERRORS_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! What is read from the catalogs, by a role that may replicate and nothing else.
+
+use std::collections::BTreeMap;
+
+use pgoutput::{Oid, ReplicaIdentity};
+use tables::types::TypeKind;
+use tributary::source::catalog::{
+    IdentityReason, facts_all, facts_for, identity_problems, publication, server as server_facts,
+};
+use tributary::source::{Sql, connect_sql};
+
+use super::{Server, servers};
+
+const TABLES: &str = r#"
+    CREATE SCHEMA "we.ird";
+    CREATE TYPE mood AS ENUM ('sad', 'ok');
+    CREATE DOMAIN price AS numeric(10,2);
+    CREATE DOMAIN prices AS price[];
+    CREATE TYPE pair AS (a int, b mood);
+    CREATE TABLE orders (id bigint, at date, m mood, ps prices, c pair, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+    CREATE TABLE orders_2026 PARTITION OF orders FOR VALUES FROM ('2026-01-01') TO ('2027-01-01') PARTITION BY LIST (id);
+    CREATE TABLE "we.ird"."orders 2026 1" PARTITION OF orders_2026 FOR VALUES IN (1);
+    CREATE TABLE orders_2026_rest PARTITION OF orders_2026 DEFAULT;
+    CREATE TABLE orders_rest PARTITION OF orders DEFAULT;
+    ALTER TABLE orders REPLICA IDENTITY FULL;
+    CREATE TABLE plain (id int, k text NOT NULL, x int, UNIQUE (k), PRIMARY KEY (id) INCLUDE (x));
+    ALTER TABLE plain REPLICA IDENTITY USING INDEX plain_k_key;
+    CREATE TABLE parent (id int);
+    CREATE TABLE child () INHERITS (parent);
+    CREATE TABLE nokey (x int);
+    CREATE TABLE nothing (id int PRIMARY KEY);
+    ALTER TABLE nothing REPLICA IDENTITY NOTHING;
+    CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY);
+    CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE);
+"#;
+
+async fn set_up(server: &Server, database: &str) -> (Sql, Sql) {
+    let admin = server.database(database).await;
+    admin.execute("tables", TABLES).await.expect("tables");
+    server.replication_role("t_catalog_role").await;
+    let ours = connect_sql(&server.options("t_catalog_role", database, "")).await.expect("an ordinary role");
+    (admin, ours)
+}
+
+async fn oid(admin: &Sql, name: &str) -> Oid {
+    let rows = admin.query("oid", "SELECT $1::text::regclass::oid", &[&name]).await.unwrap();
+    Oid(rows[0].get(0))
+}
+
+#[tokio::test]
+async fn published_tables_with_their_partitions_keys_and_types() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_catalog").await;
+        let orders = oid(&admin, "orders").await;
+        // The same facts, whichever way the same rows are published.
+        for create in [
+            "CREATE PUBLICATION p FOR TABLE orders, plain",
+            "CREATE PUBLICATION p FOR TABLE orders, plain WITH (publish_via_partition_root = true)",
+            "CREATE PUBLICATION p FOR TABLE orders_2026, orders_rest, plain",
+        ] {
+            admin.execute("publication", &format!("DROP PUBLICATION IF EXISTS p; {create}")).await.unwrap();
+            let facts = facts_all(&ours, &["p".into(), "missing".into()], true).await.expect(create);
+            let roots: BTreeMap<&str, _> = facts.roots.iter().map(|root| (root.name.as_str(), root)).collect();
+            assert_eq!(roots.keys().copied().collect::<Vec<_>>(), ["orders", "plain"], "{create}");
+            assert_eq!(roots["orders"].primary_key, ["at", "id"]);
+            assert_eq!(roots["orders"].replica_identity, ReplicaIdentity::Full);
+            assert_eq!(roots["plain"].primary_key, ["id"]);
+            assert_eq!(roots["plain"].replica_identity, ReplicaIdentity::Index);
+            let mut leaves: Vec<String> = facts.leaves.iter().map(|leaf| format!("{}/{}", leaf.schema, leaf.name)).collect();
+            leaves.sort();
+            assert_eq!(
+                leaves,
+                ["public/orders_2026", "public/orders_2026_rest", "public/orders_rest", "we.ird/orders 2026 1"],
+                "{create}"
+            );
+            assert!(facts.leaves.iter().all(|leaf| leaf.root == orders && leaf.replica_identity == ReplicaIdentity::Default));
+            let types: BTreeMap<&str, &TypeKind> =
+                facts.types.iter().map(|facts| (facts.name.as_str(), &facts.kind)).collect();
+            assert_eq!(types["mood"], &TypeKind::Enum);
+            assert_eq!(types["pair"], &TypeKind::Composite);
+            assert!(matches!(types["price"], TypeKind::Domain { base: Oid(1700), type_modifier } if *type_modifier > 0));
+            let price = facts.types.iter().find(|facts| facts.name == "price").unwrap().oid;
+            assert_eq!(types["_price"], &TypeKind::Array { element: price });
+            assert!(matches!(types["prices"], TypeKind::Domain { .. }));
+        }
+        let facts = facts_all(&ours, &["p".into()], false).await.unwrap();
+        assert!(facts.leaves.is_empty());
+        assert_eq!(facts.roots.len(), 5, "every relation for itself: {:?}", facts.roots);
+    }
+}
+
+#[tokio::test]
+async fn publications_of_everything_and_of_schemas() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_catalog_all").await;
+        admin.execute("publication", "CREATE PUBLICATION p FOR ALL TABLES").await.unwrap();
+        let facts = facts_all(&ours, &["p".into()], true).await.unwrap();
+        let mut roots: Vec<&str> = facts.roots.iter().map(|root| root.name.as_str()).collect();
+        roots.sort_unstable();
+        assert_eq!(roots, ["child", "deferred", "nokey", "nothing", "orders", "parent", "plain"]);
+        assert_eq!(facts.leaves.len(), 4);
+        if server.major >= 15 {
+            admin.execute("publication", "CREATE PUBLICATION s FOR TABLES IN SCHEMA \"we.ird\"").await.unwrap();
+            let facts = facts_all(&ours, &["s".into()], true).await.unwrap();
+            assert_eq!(facts.leaves.len(), 1);
+            // The root lies in another schema, and is told of all the same.
+            assert_eq!(facts.roots.iter().map(|root| root.name.as_str()).collect::<Vec<_>>(), ["orders"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn relations_and_types_that_appear_or_are_gone() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_catalog_new").await;
+        let leaf = oid(&admin, "orders_2026_rest").await;
+        let plain = oid(&admin, "plain").await;
+        let gone = Oid(4_000_000_000);
+        let rows = admin.query("type", "SELECT 'prices'::regtype::oid", &[]).await.unwrap();
+        let prices = Oid(rows[0].get(0));
+        let facts = facts_for(&ours, &[leaf, plain, gone], &[prices, gone]).await.expect("facts");
+        assert_eq!(facts.leaves.len(), 1);
+        assert_eq!(facts.leaves[0].root, oid(&admin, "orders").await);
+        let mut roots: Vec<&str> = facts.roots.iter().map(|root| root.name.as_str()).collect();
+        roots.sort_unstable();
+        assert_eq!(roots, ["orders", "plain"]);
+        assert_eq!(facts.gone, [gone, gone], "relation and type");
+        let names: Vec<&str> = facts.types.iter().map(|facts| facts.name.as_str()).collect();
+        for name in ["prices", "_price", "price"] {
+            assert!(names.contains(&name), "{name} in {names:?}");
+        }
+        // A detached partition is a table of its own.
+        admin.execute("detach", "ALTER TABLE public.orders DETACH PARTITION public.orders_rest").await.unwrap();
+        let detached = oid(&admin, "orders_rest").await;
+        let facts = facts_for(&ours, &[detached], &[]).await.unwrap();
+        assert_eq!((facts.leaves.len(), facts.roots.len(), facts.gone.len()), (0, 1, 0));
+        let nothing = facts_for(&ours, &[], &[]).await.unwrap();
+        assert!(nothing.roots.is_empty() && nothing.types.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_publications_hash_changes_with_its_definition() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_catalog_hash").await;
+        admin.execute("publication", "CREATE PUBLICATION p FOR TABLE plain").await.unwrap();
+        admin.execute("publication", "CREATE PUBLICATION q FOR ALL TABLES WITH (publish = 'insert')").await.unwrap();
+        let names = ["q".to_owned(), "p".to_owned(), "missing".to_owned()];
+        let found = publication(&ours, &names).await.unwrap();
+        assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["p", "q"]);
+        assert!(found[1].all_tables && found[1].insert && !found[1].update && !found[0].all_tables);
+        let mut hashes = vec![found[0].definition_hash.clone()];
+        let mut changes = vec!["ALTER PUBLICATION p SET (publish_via_partition_root = true)", "ALTER PUBLICATION p ADD TABLE orders", "ALTER PUBLICATION p SET (publish = 'insert, update')"];
+        if server.major >= 15 {
+            changes.extend(["ALTER PUBLICATION p SET TABLE plain (id, k)", "ALTER PUBLICATION p SET TABLE plain WHERE (id > 5)", "ALTER PUBLICATION p ADD TABLES IN SCHEMA \"we.ird\""]);
+        }
+        if server.major >= 18 {
+            changes.push("ALTER PUBLICATION p SET (publish_generated_columns = stored)");
+        }
+        for change in changes {
+            admin.execute("change", change).await.expect(change);
+            let hash = publication(&ours, &names).await.unwrap()[0].definition_hash.clone();
+            assert_eq!(hash.len(), 64);
+            assert!(!hashes.contains(&hash), "{change}");
+            assert_eq!(hash, publication(&ours, &names).await.unwrap()[0].definition_hash, "stable");
+            hashes.push(hash);
+        }
+        // Ordinary changes of a table are none of the publication.
+        let before = publication(&ours, &names).await.unwrap();
+        admin.execute("column", "ALTER TABLE public.plain ADD COLUMN y int; ANALYZE public.plain").await.unwrap();
+        assert_eq!(before, publication(&ours, &names).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn tables_that_a_publication_would_hurt() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_catalog_identity").await;
+        admin
+            .execute("partitions", "CREATE TABLE log (x int) PARTITION BY LIST (x); CREATE TABLE log_1 PARTITION OF log FOR VALUES IN (1); CREATE TABLE log_2 PARTITION OF log FOR VALUES IN (2)")
+            .await
+            .unwrap();
+        let found = identity_problems(&ours, &[]).await.unwrap();
+        let short: Vec<(&str, IdentityReason, u64)> =
+            found.iter().map(|problem| (problem.table.as_str(), problem.reason, problem.relations)).collect();
+        assert_eq!(
+            short,
+            [
+                ("child", IdentityReason::NoPrimaryKey, 1),
+                ("deferred", IdentityReason::NoPrimaryKey, 1),
+                ("log", IdentityReason::NoPrimaryKey, 2),
+                ("nokey", IdentityReason::NoPrimaryKey, 1),
+                ("nothing", IdentityReason::Nothing, 1),
+                ("parent", IdentityReason::NoPrimaryKey, 1),
+            ]
+        );
+        assert_eq!(found[2].example, "public.log_1");
+        admin.execute("publication", "CREATE PUBLICATION p FOR TABLE log, plain; CREATE PUBLICATION i FOR TABLE nokey WITH (publish = 'insert')").await.unwrap();
+        let found = identity_problems(&ours, &["p".into(), "i".into()]).await.unwrap();
+        assert_eq!(found.iter().map(|problem| problem.table.as_str()).collect::<Vec<_>>(), ["log"]);
+    }
+}
+
+#[tokio::test]
+async fn settings_of_the_server() {
+    for server in servers() {
+        let (_admin, ours) = set_up(&server, "t_catalog_server").await;
+        let facts = server_facts(&ours).await.expect("facts");
+        assert_eq!(facts.version / 10_000, server.major);
+        assert_eq!((facts.wal_level.as_str(), facts.encoding.as_str()), ("logical", "UTF8"));
+        assert!(!facts.in_recovery && facts.may_replicate && !facts.is_superuser);
+        assert!(facts.current_lsn.is_some() && facts.max_replication_slots > 0 && facts.max_wal_senders > 0);
+        assert_eq!(facts.max_slot_wal_keep_bytes, None);
+        assert_eq!(facts.idle_replication_slot_timeout, None);
+    }
+}

