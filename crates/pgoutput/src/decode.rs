@@ -167,7 +167,8 @@ fn replica_identity(r: &mut Reader<'_>) -> Result<ReplicaIdentity, DecodeError> 
 
 fn relation_columns<'a>(r: &mut Reader<'a>) -> Result<Vec<RelationColumn<'a>>, DecodeError> {
     let count = r.u16("columns")?;
-    let mut columns = Vec::with_capacity(r.fitting("columns", count, RELATION_COLUMN_BYTES_MIN)?);
+    r.fits("columns", usize::from(count), RELATION_COLUMN_BYTES_MIN)?;
+    let mut columns = Vec::with_capacity(usize::from(count));
     for index in 0..count {
         r.set_index(Some(index));
         columns.push(RelationColumn {
@@ -235,9 +236,9 @@ fn delete<'a>(r: &mut Reader<'a>, in_stream: bool) -> Result<Delete<'a>, DecodeE
 /// `T`
 fn truncate(r: &mut Reader<'_>, in_stream: bool) -> Result<Truncate, DecodeError> {
     let xid = stream_xid(r, in_stream)?;
-    let count = r.i32("relations")?;
+    let count = r.count("relations")?;
     let flags = r.flags("flags", TRUNCATE_CASCADE | TRUNCATE_RESTART_IDENTITY)?;
-    let count = r.fitting("relations", count, OID_BYTES)?;
+    r.fits("relations", count, OID_BYTES)?;
     let mut relations = Vec::with_capacity(count);
     for _ in 0..count {
         relations.push(r.oid("relations")?);

@@ -10,6 +10,8 @@
 pub mod decode;
 #[cfg(feature = "encode")]
 pub mod encode;
+#[cfg(test)]
+mod golden;
 pub mod lsn;
 pub mod message;
 pub mod reader;

@@ -86,7 +86,7 @@ pub enum Problem {
     /// The frame ends too early.
     Short {
         /// Bytes the field needs.
-        need: u64,
+        need: usize,
         /// Bytes that are left.
         left: usize,
     },
@@ -239,23 +239,25 @@ impl<'a> Reader<'a> {
         Ok(content)
     }
 
-    /// How many elements follow, once enough bytes for that many of at least `element_bytes_min` are known to be there.
-    pub(crate) fn fitting(
+    /// A count of 32 bits.
+    pub(crate) fn count(&mut self, field: &'static str) -> Result<usize, DecodeError> {
+        let length = self.i32(field)?;
+        usize::try_from(length).map_err(|_| self.fail(field, Problem::Negative { length }))
+    }
+
+    /// Refuses a list of `count` elements if the bytes that are left cannot hold it. To be called before anything
+    /// is allocated for the list.
+    pub(crate) fn fits(
         &self,
         field: &'static str,
-        count: impl TryInto<usize> + TryInto<i32> + Copy,
+        count: usize,
         element_bytes_min: usize,
-    ) -> Result<usize, DecodeError> {
-        let Ok(elements) = TryInto::<usize>::try_into(count) else {
-            let length = TryInto::<i32>::try_into(count).unwrap_or(i32::MIN);
-            return Err(self.fail(field, Problem::Negative { length }));
-        };
-        let left = self.bytes.len();
-        if elements > left / element_bytes_min {
-            let need = u64::try_from(elements.saturating_mul(element_bytes_min)).unwrap_or(u64::MAX);
-            return Err(self.fail(field, Problem::Short { need, left }));
+    ) -> Result<(), DecodeError> {
+        let need = count.saturating_mul(element_bytes_min);
+        if need > self.bytes.len() {
+            return Err(self.fail(field, short(need, self.bytes)));
         }
-        Ok(elements)
+        Ok(())
     }
 
     /// A row: walked once here, so that iterating over its cells cannot fail.
@@ -368,7 +370,7 @@ fn counted_problem(bytes: &[u8]) -> Problem {
 }
 
 fn short(need: usize, bytes: &[u8]) -> Problem {
-    Problem::Short { need: u64::try_from(need).unwrap_or(u64::MAX), left: bytes.len() }
+    Problem::Short { need, left: bytes.len() }
 }
 
 #[cfg(test)]

@@ -164,7 +164,11 @@ impl BatchBuilder {
     fn check_plan(&self, plan: &Plan, cells: usize) -> Result<(), CellError> {
         if !Arc::ptr_eq(&plan.schema, &self.schema) && plan.schema.id != self.schema.id {
             let (planned, batch) = (plan.schema.id, self.schema.id);
-            return Err(CellError::SchemaMismatch { relation: plan.relation.as_ref().into(), planned, batch });
+            return Err(CellError::SchemaMismatch {
+                relation: plan.relation.as_ref().into(),
+                planned,
+                batch,
+            });
         }
         if cells != plan.columns.len() || plan.columns.len() > self.columns.len() {
             let columns = plan.columns.len();
@@ -342,7 +346,10 @@ impl Metadata {
             let count = end.saturating_sub(*start);
             let held = relations.values_slice().len();
             if reserve(held, relation.len().saturating_mul(count)).is_err() {
-                return Err(CellError::Full { relation: relation.as_ref().into(), column: "_cdc_relation".into() });
+                return Err(CellError::Full {
+                    relation: relation.as_ref().into(),
+                    column: "_cdc_relation".into(),
+                });
             }
             relations.append_value_n(relation, count);
         }
@@ -375,7 +382,10 @@ impl Sparse {
         }
     }
 
-    fn finish(self, rows: usize) -> Result<(OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>), CellError> {
+    fn finish(
+        self,
+        rows: usize,
+    ) -> Result<(OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>), CellError> {
         let mut offsets = Vec::with_capacity(rows + 1);
         let mut validity = NullBufferBuilder::new(rows);
         let mut before = 0;

@@ -67,7 +67,8 @@ pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i12
         numeric.render(&mut text);
         return crate::text::decimal(&text, precision, i8::try_from(scale).map_err(|_| Malformed)?);
     }
-    let digits = numeric.digits.iter().fold(0_u128, |value, digit| value * 10_000 + u128::from(digit_of(digit)));
+    let digits =
+        numeric.digits.iter().fold(0_u128, |value, digit| value * 10_000 + u128::from(digit_of(digit)));
     if digits == 0 {
         return Ok(Held::Exact(0));
     }
@@ -133,8 +134,12 @@ impl<'a> Numeric<'a> {
         match after_point - i64::from(self.display_scale) {
             ..=0 => false,
             hidden @ 1..=3 => {
-                let power = if hidden == 1 { 10 } else { if hidden == 2 { 100 } else { 1000 } };
-                self.digits.last().is_some_and(|digit| digit_of(digit) % power != 0)
+                let power = match hidden {
+                    1 => 10,
+                    2 => 100,
+                    _ => 1000,
+                };
+                self.digits.last().is_some_and(|digit| !digit_of(digit).is_multiple_of(power))
             }
             _ => true,
         }
@@ -271,7 +276,9 @@ impl<'a> ArrayBinary<'a> {
     }
 
     /// The elements of all dimensions, `None` for NULL.
-    pub(crate) fn elements(&self) -> Result<impl Iterator<Item = Result<Option<&'a [u8]>, Malformed>> + use<'a>, Malformed> {
+    pub(crate) fn elements(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<Option<&'a [u8]>, Malformed>> + use<'a>, Malformed> {
         let mut left = self.element_count()?;
         let mut rest = self.rest;
         Ok(std::iter::from_fn(move || {
@@ -351,10 +358,7 @@ struct Dimension {
 impl Dimension {
     fn of(bytes: &[u8; 8]) -> Dimension {
         let [s1, s2, s3, s4, l1, l2, l3, l4] = *bytes;
-        Dimension {
-            size: i32::from_be_bytes([s1, s2, s3, s4]),
-            lower: i32::from_be_bytes([l1, l2, l3, l4]),
-        }
+        Dimension { size: i32::from_be_bytes([s1, s2, s3, s4]), lower: i32::from_be_bytes([l1, l2, l3, l4]) }
     }
 }
 
@@ -499,16 +503,16 @@ fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
         shortest
     } else {
         // Postgres never takes a decimal that lies half-way to the next float, as Rust does.
-        (0..=17).map(|digits| format!("{value:.digits$e}")).find(|longer| is_inside(longer, value)).unwrap_or(shortest)
+        (0..=17)
+            .map(|digits| format!("{value:.digits$e}"))
+            .find(|longer| is_inside(longer, value))
+            .unwrap_or(shortest)
     };
     let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..F::EXPONENT_MIN).contains(&exponent) {
-        // Rust's plain form of the same digits: it has no exponent, and no point without a fraction.
-        return match shortest.parse::<F>() {
-            Ok(value) => write(text, format_args!("{value}")),
-            Err(_) => {}
-        };
+        // Rust's plain form has the same digits: no number this short lies half-way.
+        return write(text, format_args!("{value}"));
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     write(text, format_args!("{digits}e{sign}{:02}", exponent.unsigned_abs()));

@@ -57,7 +57,11 @@ pub(crate) enum ColumnBuilder {
     Oid(Int64Builder),
     Float4(Float32Builder),
     Float8(Float64Builder),
-    Decimal { builder: Decimal128Builder, precision: u8, scale: i8 },
+    Decimal {
+        builder: Decimal128Builder,
+        precision: u8,
+        scale: i8,
+    },
     NumericText(StringBuilder),
     /// Types whose text and binary form are the same bytes.
     Text(StringBuilder),
@@ -346,10 +350,7 @@ impl ListBuilder {
 }
 
 fn both(list: Landed, element: Landed) -> Landed {
-    Landed {
-        is_exact: list.is_exact && element.is_exact,
-        bytes: list.bytes.saturating_add(element.bytes),
-    }
+    Landed { is_exact: list.is_exact && element.is_exact, bytes: list.bytes.saturating_add(element.bytes) }
 }
 
 fn put<T: ArrowPrimitiveType>(

@@ -13,7 +13,8 @@ mod selection;
 use std::sync::Arc;
 
 use pgoutput::{
-    Begin, Cell, Commit, Delete, Insert, Lsn, Message, OldTuple, Oid, PgTimestamp, Relation, Truncate, Tuple, Update,
+    Begin, Cell, Commit, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp, Relation, Truncate, Tuple,
+    Update,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -239,7 +240,9 @@ enum Transaction {
     Closed,
     Open(Open),
     /// Published before the resume point.
-    Dropped { commit_lsn: Lsn },
+    Dropped {
+        commit_lsn: Lsn,
+    },
 }
 
 struct Open {
@@ -265,7 +268,10 @@ enum Route {
 enum Rows<'a> {
     One(Op, Image<'a>),
     /// The row left its key.
-    Move { old: Image<'a>, new: Image<'a> },
+    Move {
+        old: Image<'a>,
+        new: Image<'a>,
+    },
 }
 
 impl Fold {
@@ -291,15 +297,23 @@ impl Fold {
     ///
     /// # Panics
     /// If there are more than `u32::MAX` tables.
-    pub fn restore_table(&mut self, oid: Oid, schema_name: String, name: String, schema: TableSchema) -> TableIndex {
-        self.push_table(oid, schema_name, name, schema).expect("a log that names 4 billion tables does not fit memory")
+    pub fn restore_table(
+        &mut self,
+        oid: Oid,
+        schema_name: String,
+        name: String,
+        schema: TableSchema,
+    ) -> TableIndex {
+        self.push_table(oid, schema_name, name, schema)
+            .expect("a log that names 4 billion tables does not fit memory")
     }
 
     /// Adds what the catalogs said. Later facts win, but a leaf that was known stays known, under its first name.
     pub fn learn(&mut self, facts: Facts) {
         let learned = self.lineage.learn(&facts, |oid| self.table_of.contains_key(&oid));
         let mut replan = learned.replan;
-        self.events.extend(learned.news.into_iter().map(|(root, leaves)| FoldEvent::Lineage { root, leaves }));
+        self.events
+            .extend(learned.news.into_iter().map(|(root, leaves)| FoldEvent::Lineage { root, leaves }));
         self.types_gone.extend(&facts.gone);
         for facts in facts.types {
             replan |= self.types_gone.remove(&facts.oid);
@@ -401,7 +415,9 @@ impl Fold {
 
     fn update<'a>(&mut self, update: &Update<'a>) -> Result<Folded<'_, 'a>, FoldError> {
         match &update.old {
-            None => self.row(update.relation, &[update.new], |_| Rows::One(Op::Update, row(update.new, None))),
+            None => {
+                self.row(update.relation, &[update.new], |_| Rows::One(Op::Update, row(update.new, None)))
+            }
             Some(old) => self.row(update.relation, &[old.tuple(), update.new], |plan| {
                 let (image, fill) = (row(update.new, Some(old.tuple())), old.tuple());
                 match leaves_key(plan, old, update.new) {
@@ -428,6 +444,8 @@ impl Fold {
             Route::Plan(number) => number,
             Route::Drop => return Ok(Folded::Nothing),
             Route::Exclude => {
+                let columns = self.relations.shape(relation).map_or(0, |shape| shape.columns.len());
+                expect_cells(relation, tuples, columns)?;
                 self.transaction.open(relation)?.number();
                 return Ok(Folded::Nothing);
             }
@@ -436,10 +454,7 @@ impl Fold {
         let Some(Planned { table, plan }) = self.plans.get(number) else {
             return Err(FoldError::UnknownRelation { relation });
         };
-        let columns = plan.columns.len();
-        if let Some(tuple) = tuples.iter().find(|tuple| tuple.len() != columns) {
-            return Err(FoldError::CellCount { relation, cells: tuple.len(), columns });
-        }
+        expect_cells(relation, tuples, plan.columns.len())?;
         let open = self.transaction.open(relation)?;
         let mut change = |op, image| Change { table: *table, op, seq: open.change(), plan, image };
         Ok(match judge(plan) {
@@ -561,7 +576,8 @@ impl Fold {
     /// If the index is not one of this fold's.
     pub fn table(&self, index: TableIndex) -> &Table {
         let at = usize::try_from(index.0).ok();
-        at.and_then(|at| self.tables.get(at)).expect("a table index comes from this fold, which forgets no table")
+        at.and_then(|at| self.tables.get(at))
+            .expect("a table index comes from this fold, which forgets no table")
     }
 
     /// All tables, by index.
@@ -601,6 +617,13 @@ impl Open {
     fn change(&mut self) -> i64 {
         self.changes += 1;
         self.number()
+    }
+}
+
+fn expect_cells(relation: Oid, tuples: &[Tuple<'_>], columns: usize) -> Result<(), FoldError> {
+    match tuples.iter().find(|tuple| tuple.len() != columns) {
+        Some(tuple) => Err(FoldError::CellCount { relation, cells: tuple.len(), columns }),
+        None => Ok(()),
     }
 }
 

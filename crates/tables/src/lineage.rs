@@ -60,6 +60,8 @@ pub(crate) struct Lineage {
     /// Where the record of a root begins in `text`.
     roots: FxHashMap<Oid, usize>,
     leaves: FxHashMap<Oid, Leaf>,
+    /// What `leaves` name as a root.
+    parents: FxHashSet<Oid>,
     gone: FxHashSet<Oid>,
     /// Roots with a leaf whose replica identity is another than the root's, and that leaf.
     mixed: FxHashMap<Oid, Oid>,
@@ -143,6 +145,7 @@ impl Lineage {
         if leaf.root == leaf.oid {
             return None;
         }
+        self.parents.insert(leaf.root);
         self.compare_identity(leaf);
         let was_gone = self.gone.remove(&leaf.oid);
         if let Some(known) = self.leaves.get_mut(&leaf.oid) {
@@ -186,6 +189,11 @@ impl Lineage {
     /// Whether the catalogs named it as a root.
     pub(crate) fn has_root(&self, oid: Oid) -> bool {
         self.roots.contains_key(&oid)
+    }
+
+    /// Whether it is, or ever was, the root of a leaf.
+    pub(crate) fn has_leaves(&self, oid: Oid) -> bool {
+        self.parents.contains(&oid)
     }
 
     /// Whether the catalogs were asked for it and did not have it.

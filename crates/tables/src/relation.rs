@@ -58,7 +58,11 @@ pub(crate) enum Target {
 
 impl Relations {
     /// Stores an announcement. Answers the target that no longer holds, if the relation's shape is new.
-    pub(crate) fn announce(&mut self, message: &Relation<'_>, keep_name: impl FnOnce() -> bool) -> Option<Target> {
+    pub(crate) fn announce(
+        &mut self,
+        message: &Relation<'_>,
+        keep_name: impl FnOnce() -> bool,
+    ) -> Option<Target> {
         let known = self.announced.get(&message.oid);
         if known.is_some_and(|known| known.shape.is(message)) {
             return None;
@@ -123,6 +127,11 @@ impl Relations {
     /// Its columns.
     pub(crate) fn shape(&self, oid: Oid) -> Option<&Arc<Shape>> {
         self.announced.get(&oid).map(|announced| &announced.shape)
+    }
+
+    /// Every relation that was announced, in no order.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (Oid, &Shape)> {
+        self.announced.iter().map(|(oid, announced)| (*oid, &*announced.shape))
     }
 
     /// Its schema and name, if they were kept.

@@ -207,8 +207,8 @@ impl Column {
         let codec = &spec.resolved.codec;
         if self.codec == *codec {
             // Leaves, and rows repeated after a restart, may lag behind: only a wider one is news.
-            let is_known = self.type_oid == spec.type_oid
-                && !is_wider_modifier(spec.type_modifier, self.type_modifier);
+            let is_known =
+                self.type_oid == spec.type_oid && !is_wider_modifier(spec.type_modifier, self.type_modifier);
             return if is_known { Verdict::Fits } else { Verdict::Adopts };
         }
         if self.codec.reads(codec) {
@@ -309,8 +309,7 @@ impl LakeNames {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
             .collect();
-        let hash: String =
-            Sha256::digest(source_name).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(source_name).iter().map(|byte| format!("{byte:02x}")).collect();
         let short: String = hash.chars().take(HASH_DIGITS).collect();
         let name = format!("{legal}_{short}");
         if self.take(&name) { name } else { self.numbered(&name) }

@@ -242,7 +242,10 @@ fn point_in_time(text: &[u8], has_offset: bool) -> Result<Held<i64>, Malformed> 
     if micros >= MICROS_PER_DAY {
         return Err(Malformed);
     }
-    Ok(held_micros(day.checked_mul(MICROS_PER_DAY).and_then(|midnight| midnight.checked_add(micros - offset)), day))
+    Ok(held_micros(
+        day.checked_mul(MICROS_PER_DAY).and_then(|midnight| midnight.checked_add(micros - offset)),
+        day,
+    ))
 }
 
 /// A point in time within the years 1 to 9999; `None` if it overflowed, to the side that `sign` is on.
@@ -544,6 +547,7 @@ pub(crate) const MICROS_MIN: i64 = -719_162 * MICROS_PER_DAY;
 /// 9999-12-31 23:59:59.999999
 pub(crate) const MICROS_MAX: i64 = 2_932_897 * MICROS_PER_DAY - 1;
 
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
 const POWERS_OF_TEN_64: [u64; 19] = {
     let mut powers = [1; 19];
     let mut exponent = 1;
@@ -555,6 +559,7 @@ const POWERS_OF_TEN_64: [u64; 19] = {
 };
 
 /// Up to the 38 digits of the widest decimal.
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
 pub(crate) const POWERS_OF_TEN: [u128; 39] = {
     let mut powers = [1; 39];
     let mut exponent = 1;
@@ -566,6 +571,7 @@ pub(crate) const POWERS_OF_TEN: [u128; 39] = {
 };
 
 /// The value of each hexadecimal digit, 0xFF for every other byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
 static HEX_DIGITS: [u8; 256] = {
     let mut digits = [0xFF; 256];
     let mut value = 0;

@@ -106,9 +106,7 @@ impl Codec {
             Codec::Int8 | Codec::Oid => LakeType::Int64,
             Codec::Float4 => LakeType::Float32,
             Codec::Float8 => LakeType::Float64,
-            Codec::Decimal { precision, scale } => {
-                LakeType::Decimal { precision: *precision, scale: *scale }
-            }
+            Codec::Decimal { precision, scale } => LakeType::Decimal { precision: *precision, scale: *scale },
             Codec::NumericText
             | Codec::Text
             | Codec::Json
@@ -257,11 +255,7 @@ impl TypeCatalog {
                 Some(TypeKind::Domain { base, .. }) => *base,
                 Some(TypeKind::Array { element }) => *element,
                 Some(
-                    TypeKind::Base
-                    | TypeKind::Enum
-                    | TypeKind::Composite
-                    | TypeKind::Range
-                    | TypeKind::Other,
+                    TypeKind::Base | TypeKind::Enum | TypeKind::Composite | TypeKind::Range | TypeKind::Other,
                 ) => return None,
             };
         }

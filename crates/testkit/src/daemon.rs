@@ -114,18 +114,26 @@ impl Pipeline {
     }
 
     fn write(&self) -> Result<()> {
-        let Settings { source, slot, publication, format, interval, file_size, budget, exclude, .. } = &self.settings;
+        let Settings { source, slot, publication, format, interval, file_size, budget, exclude, .. } =
+            &self.settings;
         let mut toml = String::new();
         writeln!(toml, "[source]\nurl = \"{source}\"\nslot = \"{slot}\"\npublication = [\"{publication}\"]")?;
         writeln!(toml, "format = \"{format}\"\n\n[lake]\nurl = \"{}\"\n", self.lake_url())?;
         if let Lake::S3 { daemon, checksums, .. } = &self.settings.lake {
             let endpoint = endpoint(*daemon);
-            writeln!(toml, "[lake.s3]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\npath_style = true")?;
+            writeln!(
+                toml,
+                "[lake.s3]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\npath_style = true"
+            )?;
             writeln!(toml, "checksums = \"{checksums}\"\n")?;
         }
         writeln!(toml, "[tables]\nexclude = {exclude:?}\n\n[snapshot]\nmode = \"never\"\n")?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;
-        writeln!(toml, "[memory]\nbudget = \"{budget}\"\n\n[http]\nlisten = \"127.0.0.1:{}\"", self.http_port)?;
+        writeln!(
+            toml,
+            "[memory]\nbudget = \"{budget}\"\n\n[http]\nlisten = \"127.0.0.1:{}\"",
+            self.http_port
+        )?;
         Ok(fs::write(self.config(), toml)?)
     }
 
@@ -197,8 +205,9 @@ impl Pipeline {
 
     /// All lines that `run` has logged.
     pub fn log(&self) -> Result<String> {
-        let mut paths: Vec<PathBuf> =
-            fs::read_dir(&self.folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        let mut paths: Vec<PathBuf> = fs::read_dir(&self.folder)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
         paths.retain(|path| path.to_string_lossy().ends_with("-run.err"));
         paths.sort();
         let mut text = String::new();
@@ -279,7 +288,9 @@ impl Daemon {
         });
         match ready.await {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => bail!("the daemon ended with {status} instead of streaming: {}", self.process.tail()),
+            Ok(Some(status)) => {
+                bail!("the daemon ended with {status} instead of streaming: {}", self.process.tail())
+            }
             Err(error) => Err(error).with_context(|| self.process.tail()),
         }
     }

@@ -49,10 +49,12 @@ pub async fn get(port: u16, path: &str) -> Result<Reply> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Reply> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").context("a reply without end of its head")?;
+    let end =
+        bytes.windows(4).position(|four| four == b"\r\n\r\n").context("a reply without end of its head")?;
     let (head, rest) = bytes.split_at(end);
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a reply without status")?;
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a reply without status")?;
     let body = rest.get(4..).unwrap_or_default();
     let chunked = head.lines().any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
     Ok(Reply { status, body: if chunked { dechunk(body)? } else { body.to_vec() } })
@@ -61,9 +63,12 @@ fn parse(bytes: &[u8]) -> Result<Reply> {
 fn dechunk(mut bytes: &[u8]) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else { bail!("a chunk without size") };
+        let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else {
+            bail!("a chunk without size")
+        };
         let (size, rest) = bytes.split_at(end);
-        let size = usize::from_str_radix(String::from_utf8_lossy(size).trim(), 16).context("a chunk's size")?;
+        let size =
+            usize::from_str_radix(String::from_utf8_lossy(size).trim(), 16).context("a chunk's size")?;
         if size == 0 {
             return Ok(body);
         }

@@ -53,7 +53,8 @@ impl Lister {
     /// Begins to look.
     pub fn start(place: Place) -> Result<Lister> {
         let (stop, stopped) = mpsc::channel();
-        let thread = thread::Builder::new().name("lister".to_owned()).spawn(move || watch(&place, &stopped))?;
+        let thread =
+            thread::Builder::new().name("lister".to_owned()).spawn(move || watch(&place, &stopped))?;
         Ok(Lister { stop, thread })
     }
 
@@ -87,7 +88,11 @@ fn watch(place: &Place, stopped: &mpsc::Receiver<()>) -> Result<Seen> {
     }
 }
 
-fn compare(place: &Place, known: &mut HashMap<String, Identity>, now: HashMap<String, Identity>) -> Result<()> {
+fn compare(
+    place: &Place,
+    known: &mut HashMap<String, Identity>,
+    now: HashMap<String, Identity>,
+) -> Result<()> {
     for (name, before) in known.iter() {
         match now.get(name) {
             Some(after) => ensure!(after == before, "{name} changed from {before:?} to {after:?}"),
@@ -153,7 +158,8 @@ fn list_folder(base: &Path, folder: &Path, found: &mut HashMap<String, Identity>
 fn list_bucket(port: u16, prefix: &str, found: &mut HashMap<String, Identity>) -> Result<()> {
     let mut after = String::new();
     loop {
-        let path = format!("/{BUCKET}?list-type=2&prefix={}%2F&start-after={}", escaped(prefix), escaped(&after));
+        let path =
+            format!("/{BUCKET}?list-type=2&prefix={}%2F&start-after={}", escaped(prefix), escaped(&after));
         let reply = http::request("GET", port, &path)?;
         ensure!(reply.status == 200, "listing: {} {}", reply.status, reply.text());
         let text = reply.text();

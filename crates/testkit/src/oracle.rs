@@ -16,13 +16,25 @@ use crate::stage::Stage;
 use crate::wait::seconds;
 
 /// Compares a pipeline's lake with its source; returns what it says of an equal one.
-pub async fn verify(stage: &Stage, cluster: &Cluster, pipeline: &Pipeline, options: &[&str]) -> Result<String> {
+pub async fn verify(
+    stage: &Stage,
+    cluster: &Cluster,
+    pipeline: &Pipeline,
+    options: &[&str],
+) -> Result<String> {
     let mut python = command(place::python("python")?, User::Own);
     python.arg(place::repository()?.join("tests/oracle/verify.py"));
     python.args(["--dsn", &cluster.dsn(), "--lake", &pipeline.lake_url()]).args(options);
     python.env("TMPDIR", stage.folder());
     if let Lake::S3 { server, .. } = &pipeline.settings.lake {
-        python.args(["--endpoint", &endpoint(*server), "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]);
+        python.args([
+            "--endpoint",
+            &endpoint(*server),
+            "--access-key",
+            ACCESS_KEY,
+            "--secret-key",
+            SECRET_KEY,
+        ]);
     }
     let outcome = process::run("verify", python, &pipeline.folder, seconds(240)).await?;
     ensure!(outcome.code == 0, "the lake at {} is not the source:\n{}", pipeline.lake_url(), outcome.text());

@@ -18,7 +18,8 @@ pub fn repository() -> Result<PathBuf> {
 
 /// The daemon under test: the program that `TRIBUTARY_BIN` names.
 pub fn tributary() -> Result<PathBuf> {
-    let path = env::var_os("TRIBUTARY_BIN").context("TRIBUTARY_BIN names no program: run `make test` or `make e2e`")?;
+    let path = env::var_os("TRIBUTARY_BIN")
+        .context("TRIBUTARY_BIN names no program: run `make test` or `make e2e`")?;
     let path = PathBuf::from(path);
     ensure!(path.is_file(), "TRIBUTARY_BIN is {}, and there is no such file", path.display());
     Ok(path)

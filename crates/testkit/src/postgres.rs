@@ -62,7 +62,16 @@ impl Cluster {
         fs::create_dir(&data)?;
         give_to_server(&data)?;
         let mut initdb = command(place::postgres(version)?.join("bin/initdb"), User::Server);
-        initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
+        initdb.arg("-D").arg(&data).args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]);
         crate::process::run("initdb", initdb, stage.folder(), seconds(60)).await?.success()?;
         Cluster::open(version, data, settings).await
     }

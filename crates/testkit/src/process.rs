@@ -49,7 +49,11 @@ pub struct Process {
 impl Process {
     /// Starts it; standard output and error are appended to `log`.
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Process> {
-        let file = OpenOptions::new().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| log.display().to_string())?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("starting {name}"))?;
         Ok(Process { name: name.to_owned(), child, log: log.to_path_buf(), status: None })
@@ -90,7 +94,8 @@ impl Process {
     pub async fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let name = self.name.clone();
         let what = format!("the end of {name}");
-        let outcome = wait::until(&what, limit, async || self.exited()?.ok_or_else(|| anyhow!("it still runs"))).await;
+        let outcome =
+            wait::until(&what, limit, async || self.exited()?.ok_or_else(|| anyhow!("it still runs"))).await;
         outcome.with_context(|| format!("{name}: {}", self.tail()))
     }
 

@@ -55,7 +55,11 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: std::net::TcpListener, target: u16, behaviour: watch::Receiver<Wire>) -> Result<()> {
+async fn accept(
+    listener: std::net::TcpListener,
+    target: u16,
+    behaviour: watch::Receiver<Wire>,
+) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut ended = behaviour.clone();
     loop {

@@ -30,7 +30,10 @@ impl Server {
     pub async fn ministack(stage: &Stage) -> Result<Server> {
         let port = free_port()?;
         let mut program = command(place::python("ministack")?, User::Own);
-        program.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string()).env("LOG_LEVEL", "WARNING");
+        program
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string())
+            .env("LOG_LEVEL", "WARNING");
         program.current_dir(stage.folder());
         let process = Process::spawn("ministack", program, &stage.path(&format!("ministack-{port}.log")))?;
         let mut server = Server { port, process };
@@ -86,7 +89,8 @@ impl Server {
 
     async fn create_bucket(&self) -> Result<()> {
         let port = self.port;
-        let reply = tokio::task::spawn_blocking(move || http::request("PUT", port, &format!("/{BUCKET}"))).await??;
+        let reply =
+            tokio::task::spawn_blocking(move || http::request("PUT", port, &format!("/{BUCKET}"))).await??;
         ensure!(reply.status == 200, "creating the bucket: {} {}", reply.status, reply.text());
         Ok(())
     }

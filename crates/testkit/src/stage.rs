@@ -25,7 +25,8 @@ pub fn scenario(limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) -
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut stage = Stage::new()?;
     let outcome = runtime.block_on(async { tokio::time::timeout(limit, Box::pin(test(&stage))).await });
-    let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("the test takes longer than {} s", limit.as_secs())));
+    let outcome =
+        outcome.unwrap_or_else(|_| Err(anyhow!("the test takes longer than {} s", limit.as_secs())));
     if outcome.is_err() || std::env::var_os("TRIBUTARY_KEEP").is_some() {
         stage.folder.disable_cleanup(true);
         eprintln!("the test's files are kept in {}", stage.folder().display());
@@ -35,7 +36,8 @@ pub fn scenario(limit: Duration, test: impl AsyncFnOnce(&Stage) -> Result<()>) -
 
 impl Stage {
     fn new() -> Result<Stage> {
-        let folder = tempfile::Builder::new().prefix("tributary-e2e-").tempdir().context("the test's folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("tributary-e2e-").tempdir().context("the test's folder")?;
         // Root's servers run as another user and have to get in.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         Ok(Stage { folder, begun: Instant::now() })

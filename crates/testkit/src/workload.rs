@@ -160,7 +160,11 @@ impl Worker {
                     }
                 },
             };
-            let sql = if self.load.ddl && self.number == 0 && turn % 60 == 30 { self.ddl(turn) } else { self.transaction()? };
+            let sql = if self.load.ddl && self.number == 0 && turn % 60 == 30 {
+                self.ddl(turn)
+            } else {
+                self.transaction()?
+            };
             match connected.batch_execute(&sql).await {
                 Ok(()) => self.shared.committed.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
@@ -216,9 +220,17 @@ impl Worker {
                 let rows = self.random.between(5, 60);
                 self.insert_orders(id, rows)
             }
-            5 => format!("update orders set amount = {n} / 100.0, price = {n} / 7.0, paid = not paid where id = {id};"),
-            6 => format!("update orders set doc = repeat(md5('{n}'), {}), note = null where id = {id};", self.random.between(1, 300)),
-            7 => format!("update orders set note = 'note {n}', tags = array['a', null, 'b,\"c'] where id between {id} and {};", id + 10),
+            5 => format!(
+                "update orders set amount = {n} / 100.0, price = {n} / 7.0, paid = not paid where id = {id};"
+            ),
+            6 => format!(
+                "update orders set doc = repeat(md5('{n}'), {}), note = null where id = {id};",
+                self.random.between(1, 300)
+            ),
+            7 => format!(
+                "update orders set note = 'note {n}', tags = array['a', null, 'b,\"c'] where id between {id} and {};",
+                id + 10
+            ),
             8 => format!("delete from orders where id = {id};"),
             9 => format!("delete from orders where id between {id} and {};", id + self.random.below(15)),
             // A change of key.
@@ -328,10 +340,18 @@ impl Worker {
         let mut csv = String::new();
         for _ in 0..self.random.between(50, 400) {
             let id = self.fresh();
-            csv.push_str(&format!("{id},{},copied {},{}.25\n", id % LEAVES, self.random.below(1000), id % 1000));
+            csv.push_str(&format!(
+                "{id},{},copied {},{}.25\n",
+                id % LEAVES,
+                self.random.below(1000),
+                id % 1000
+            ));
         }
         std::fs::write(&self.csv, csv)?;
-        Ok(format!("copy orders (id, bucket, customer, amount) from '{}' with (format csv);", self.csv.display()))
+        Ok(format!(
+            "copy orders (id, bucket, customer, amount) from '{}' with (format csv);",
+            self.csv.display()
+        ))
     }
 
     fn truncate(&mut self) -> String {

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Backoff;
-use crate::source::connect::ConnectOptions;
+use crate::source::ConnectOptions;
 use crate::status::{Shared, State};
 
 pub mod bootstrap;

@@ -7,6 +7,7 @@
 //! Fails: never.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::{Metrics, set_lsn};
+use crate::source::slot::Slot;
 
 /// What the daemon is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,13 +73,24 @@ pub struct Positions {
     pub confirmed: Lsn,
 }
 
-/// How far the lake is behind the server.
+/// How far the lake is behind the server, where that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lag {
     /// Bytes of log.
-    pub bytes: u64,
+    pub bytes: Option<u64>,
     /// Age of the oldest transaction that is not published.
-    pub seconds: f64,
+    pub seconds: Option<f64>,
+}
+
+impl fmt::Display for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.bytes, self.seconds) {
+            (Some(bytes), Some(seconds)) => write!(f, "{bytes} bytes, {seconds:.1} s"),
+            (Some(bytes), None) => write!(f, "{bytes} bytes"),
+            (None, Some(seconds)) => write!(f, "{seconds:.1} s"),
+            (None, None) => f.write_str("unknown"),
+        }
+    }
 }
 
 /// What the server says of the slot.
@@ -100,6 +113,22 @@ pub struct SlotStatus {
     pub safe_wal_bytes: Option<u64>,
     /// Why it is lost.
     pub invalidation: Option<String>,
+}
+
+impl SlotStatus {
+    /// Of a slot as the catalogs show it.
+    pub fn of(name: &str, slot: &Slot) -> SlotStatus {
+        SlotStatus {
+            name: name.to_owned(),
+            active: Some(slot.active),
+            wal_status: slot.wal_status.clone(),
+            confirmed_flush: slot.confirmed_flush,
+            restart_lsn: slot.restart_lsn,
+            retained_bytes: slot.retained_bytes,
+            safe_wal_bytes: slot.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
+            invalidation: slot.invalidation.clone(),
+        }
+    }
 }
 
 /// What was published of a table since the lake began.
@@ -150,8 +179,8 @@ pub struct Document {
     pub lake: String,
     /// How far it got.
     pub positions: Positions,
-    /// How far it is behind; unknown without a daemon.
-    pub lag: Option<Lag>,
+    /// How far it is behind.
+    pub lag: Lag,
     /// The slot.
     pub slot: SlotStatus,
     /// The snapshot.
@@ -171,7 +200,7 @@ impl Document {
             state,
             lake: config.lake.url.clone(),
             positions: Positions::default(),
-            lag: None,
+            lag: Lag::default(),
             slot: SlotStatus { name: config.source.slot.clone(), ..SlotStatus::default() },
             snapshot: SnapshotStatus { state: "none".to_owned(), tables: Vec::new() },
             tables: Vec::new(),
@@ -227,7 +256,7 @@ impl Shared {
 
     /// Sets how far the lake is behind.
     pub fn lag(&self, bytes: u64, seconds: f64) {
-        self.lock().document.lag = Some(Lag { bytes, seconds });
+        self.lock().document.lag = Lag { bytes: Some(bytes), seconds: Some(seconds) };
         self.metrics.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.lag_seconds.set(seconds);
     }

@@ -143,7 +143,7 @@ pub(crate) async fn next(stream: &mut Stream) -> tributary::error::Result<Got> {
     tokio::time::timeout(Duration::from_secs(10), get).await.expect("something within ten seconds")
 }
 
-/// Everything up to the message that holds `text`, keepalives left out.
+/// Everything up to the message that holds `text`; keepalives are answered and left out.
 pub(crate) async fn until(stream: &mut Stream, text: &str) -> tributary::error::Result<Vec<Got>> {
     let mut all = Vec::new();
     loop {
@@ -152,8 +152,10 @@ pub(crate) async fn until(stream: &mut Stream, text: &str) -> tributary::error::
         if got == Got::Ended {
             panic!("the stream ended before `{text}`");
         }
-        if matches!(got, Got::Wal(_)) {
-            all.push(got);
+        match got {
+            Got::Keepalive { reply_requested: true, .. } => stream.send_status(false).await?,
+            Got::Keepalive { .. } | Got::Ended => {}
+            Got::Wal(_) => all.push(got),
         }
         if found {
             return Ok(all);

@@ -59,7 +59,8 @@ fn text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
 
 fn unchanged(batch: &RecordBatch, row: usize) -> Option<Vec<String>> {
     let lists = batch.column_by_name("_cdc_unchanged").unwrap().as_list::<i32>();
-    let names = |list: ArrayRef| list.as_string::<i32>().iter().map(|name| name.unwrap().to_owned()).collect();
+    let names =
+        |list: ArrayRef| list.as_string::<i32>().iter().map(|name| name.unwrap().to_owned()).collect();
     (!lists.is_null(row)).then(|| names(lists.value(row)))
 }
 
@@ -68,7 +69,8 @@ fn raw(batch: &RecordBatch, row: usize) -> Option<Vec<(String, String)>> {
     (!maps.is_null(row)).then(|| {
         let entries = maps.value(row);
         let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
-        let entry = |(key, value): (Option<&str>, Option<&str>)| (key.unwrap().to_owned(), value.unwrap().to_owned());
+        let entry =
+            |(key, value): (Option<&str>, Option<&str>)| (key.unwrap().to_owned(), value.unwrap().to_owned());
         keys.iter().zip(values).map(entry).collect()
     })
 }
@@ -112,7 +114,8 @@ fn every_op_and_many_relations() {
     let letters: String = (0..5).filter_map(|row| text(&batch, "_cdc_op", row)).collect();
     assert_eq!(letters, "IUDTR");
     let relations: Vec<_> = (0..5).filter_map(|row| text(&batch, "_cdc_relation", row)).collect();
-    let names = ["public.orders_1", "public.orders_1", "public.orders_2", "public.orders_1", "public.orders_2"];
+    let names =
+        ["public.orders_1", "public.orders_1", "public.orders_2", "public.orders_1", "public.orders_2"];
     assert_eq!(relations, names);
     assert!(batch.column_by_name("id").unwrap().is_null(3));
     assert_eq!(builder.finish().unwrap().num_rows(), 0);
@@ -154,17 +157,31 @@ fn t10_t24_an_old_value_fills_and_an_old_null_does_not() {
 
 #[test]
 fn what_does_not_fit_is_kept_as_text() {
-    let plan = plan_of(&[("id", INT4), ("Day Off", DATE), ("note", TEXT), ("days", DATE_ARRAY), ("tags", TEXT_ARRAY)]);
+    let plan = plan_of(&[
+        ("id", INT4),
+        ("Day Off", DATE),
+        ("note", TEXT),
+        ("days", DATE_ARRAY),
+        ("tags", TEXT_ARRAY),
+    ]);
     let infinity = i32::MAX.to_be_bytes();
     let rows = [
-        TupleBuilder::new().text("1").text("0044-03-15 BC").text(b"a\\b\xe9\xff").text("{infinity,NULL}").text("[0:0]={x}"),
+        TupleBuilder::new()
+            .text("1")
+            .text("0044-03-15 BC")
+            .text(b"a\\b\xe9\xff")
+            .text("{infinity,NULL}")
+            .text("[0:0]={x}"),
         TupleBuilder::new().text("2").text("2026-08-01").text("\\").text("{}").text(r#"{{"a\\",NULL}}"#),
         TupleBuilder::new().text("3").binary(infinity).binary("caf\u{e9}").null().text(b"{caf\xe9}"),
     ];
     let batch = batch_of(&plan, &rows);
     let day = plan.schema.columns[1].name.as_str();
     let expected = [
-        (day, "0044-03-15 BC"), ("note", r"a\\b\xe9\xff"), ("days", "{infinity,NULL}"), ("tags", "[0:0]={x}"),
+        (day, "0044-03-15 BC"),
+        ("note", r"a\\b\xe9\xff"),
+        ("days", "{infinity,NULL}"),
+        ("tags", "[0:0]={x}"),
     ];
     assert_eq!(raw(&batch, 0), pairs(&expected));
     assert_eq!(raw(&batch, 1), pairs(&[("tags", r#"{{"a\\",NULL}}"#)]));
@@ -188,7 +205,8 @@ fn growth_is_counted_for_every_row() {
         assert_eq!(builder.bytes(), sum);
     }
     let batch = builder.finish().unwrap();
-    let held: usize = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap()).sum();
+    let held: usize =
+        batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap()).sum();
     assert!((held..held * 5 / 4).contains(&sum), "{sum} counted, {held} held");
 }
 
@@ -221,12 +239,25 @@ fn errors_name_everything_but_the_value() {
     let builder = TupleBuilder::new;
     check(builder().text("secret").null(), "public.orders_1.id: text of 6 bytes is not a int4");
     check(builder().binary([1, 2, 3]).null(), "public.orders_1.id: binary of 3 bytes is not a int4");
-    check(builder().null().binary([0; 16]), "public.orders_1.note: binary of 16 bytes, but interval is read as text only");
+    check(
+        builder().null().binary([0; 16]),
+        "public.orders_1.note: binary of 16 bytes, but interval is read as text only",
+    );
     check(builder().text("1"), "public.orders_1: 1 cells in a row that is planned for 2");
     let narrow = Plan { columns: vec![7], ..plan.clone() };
-    check_refused(&narrow, &plan, &builder().text("1"), "public.orders_1: planned for column 7, which the schema does not have");
+    check_refused(
+        &narrow,
+        &plan,
+        &builder().text("1"),
+        "public.orders_1: planned for column 7, which the schema does not have",
+    );
     let newer = Plan { schema: Arc::new(TableSchema { id: 2, ..(*plan.schema).clone() }), ..plan.clone() };
-    check_refused(&newer, &plan, &builder().null().null(), "public.orders_1: planned for schema 2, but the batch has schema 1");
+    check_refused(
+        &newer,
+        &plan,
+        &builder().null().null(),
+        "public.orders_1: planned for schema 2, but the batch has schema 1",
+    );
 }
 
 #[test]
@@ -280,13 +311,17 @@ fn the_parquet_writer_takes_every_type() {
     let mut schema = (*plan.schema).clone();
     for (precision, scale) in [(9, 2), (18, 0), (38, 38)] {
         let codec = Codec::Decimal { precision, scale };
-        let column = Column { name: format!("d{precision}"), lake: codec.lake(), codec, ..schema.columns[0].clone() };
+        let column =
+            Column { name: format!("d{precision}"), lake: codec.lake(), codec, ..schema.columns[0].clone() };
         schema.columns.push(column);
         plan.columns.push(u32::try_from(plan.columns.len()).unwrap());
     }
     plan.schema = Arc::new(schema);
     let row = ONE_OF_EACH.iter().fold(TupleBuilder::new(), |row, (_, _, text)| row.text(text));
-    let rows = [row.text("0").text("0").text("0"), plan.columns.iter().fold(TupleBuilder::new(), |row, _| row.null())];
+    let rows = [
+        row.text("0").text("0").text("0"),
+        plan.columns.iter().fold(TupleBuilder::new(), |row, _| row.null()),
+    ];
     let batch = batch_of(&plan, &rows);
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -301,7 +336,12 @@ fn the_parquet_writer_takes_every_type() {
     assert_eq!((id("bool"), id("text[]")), (Some(100), Some(116)));
     let paths = metadata.file_metadata().schema_descr();
     let paths: Vec<String> = paths.columns().iter().map(|column| column.path().string()).collect();
-    for path in ["_cdc_unchanged.list.element", "_cdc_raw.key_value.key", "_cdc_raw.key_value.value", "text[].list.element"] {
+    for path in [
+        "_cdc_unchanged.list.element",
+        "_cdc_raw.key_value.key",
+        "_cdc_raw.key_value.value",
+        "text[].list.element",
+    ] {
         assert!(paths.iter().any(|there| there == path), "{path} in {paths:?}");
     }
 }

@@ -16,7 +16,8 @@ fn numeric_send(text: &str) -> Vec<u8> {
     let whole = format!("{}{whole}", "0".repeat((4 - whole.len() % 4) % 4));
     let padded = format!("{fraction}{}", "0".repeat((4 - fraction.len() % 4) % 4));
     let all = format!("{whole}{padded}");
-    let mut digits: Vec<u16> = all.as_bytes().chunks(4).map(|digit| std::str::from_utf8(digit).unwrap().parse().unwrap()).collect();
+    let mut digits: Vec<u16> =
+        all.as_bytes().chunks(4).map(|digit| std::str::from_utf8(digit).unwrap().parse().unwrap()).collect();
     let mut weight = i16::try_from(whole.len() / 4).unwrap() - 1;
     while digits.first() == Some(&0) {
         digits.remove(0);

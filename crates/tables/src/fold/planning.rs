@@ -74,8 +74,9 @@ impl Fold {
         let mapping = self.mapping(oid, owner)?;
         let Mapping { table: index, columns, key } = &*mapping;
         let table = self.table(*index);
-        let (schema, name) = if owner == oid { None } else { self.lineage.name(oid) }
-            .unwrap_or((&table.schema_name, &table.name));
+        let own_name = (table.schema_name.as_str(), table.name.as_str());
+        let leaf_name = self.lineage.name(oid).filter(|_| owner != oid);
+        let (schema, name) = leaf_name.unwrap_or(own_name);
         let relation: Arc<str> = format!("{schema}.{name}").into();
         let schema = Arc::clone(&table.current);
         if orphan {
@@ -134,7 +135,8 @@ impl Fold {
         let known = self.table_of.get(&owner).copied();
         // A root has no twin to share with, and its word on the key counts for more than a leaf's.
         let is_leaf = owner != oid;
-        if let Some(mapping) = known.filter(|_| is_leaf).and_then(|table| self.plans.mapping(shape.id, table)) {
+        if let Some(mapping) = known.filter(|_| is_leaf).and_then(|table| self.plans.mapping(shape.id, table))
+        {
             return Ok(mapping);
         }
         let specs: Vec<ColumnSpec> = shape
@@ -184,7 +186,14 @@ impl Fold {
             {
                 primary.clone()
             }
-            ReplicaIdentity::Default | ReplicaIdentity::Nothing | ReplicaIdentity::Index => flagged().collect(),
+            ReplicaIdentity::Default | ReplicaIdentity::Nothing | ReplicaIdentity::Index => {
+                flagged().collect()
+            }
+        };
+        let key = if key.is_empty() && shape.identity != ReplicaIdentity::Full {
+            self.leaf_key(owner).into_iter().filter(|name| has(name)).collect()
+        } else {
+            key
         };
         // Leaves have their columns in any order; a key does not change with it.
         let same = |other: &[&str]| other.len() == key.len() && other.iter().all(|name| key.contains(name));
@@ -193,8 +202,29 @@ impl Fold {
         ordered.into_iter().map(str::to_owned).collect()
     }
 
+    /// A root without a key may have leaves with one, whose columns are then all that its old rows hold (T25). They
+    /// are announced beside it.
+    fn leaf_key(&self, root: Oid) -> Vec<&str> {
+        if !self.lineage.has_leaves(root) {
+            return Vec::new();
+        }
+        let leaves = self.relations.shapes().filter(|(oid, shape)| {
+            let flagged = shape.columns.iter().any(|column| column.is_identity);
+            flagged && shape.identity != ReplicaIdentity::Full && self.lineage.root_of(*oid) == root
+        });
+        let first = leaves.min_by_key(|(oid, _)| *oid).map(|(_, shape)| shape.columns.iter());
+        let flagged = first.unwrap_or_default().filter(|column| column.is_identity);
+        flagged.map(|column| &*column.name).collect()
+    }
+
     /// Brings a table up to the columns and the key of a relation.
-    fn evolve(&mut self, index: TableIndex, specs: &[ColumnSpec], key: Vec<String>, is_leaf: bool) -> TableIndex {
+    fn evolve(
+        &mut self,
+        index: TableIndex,
+        specs: &[ColumnSpec],
+        key: Vec<String>,
+        is_leaf: bool,
+    ) -> TableIndex {
         let current = &self.table(index).current;
         // One leaf without a key does not take the key of all others away.
         let key = if is_leaf && key.is_empty() { current.key.clone() } else { key };
@@ -255,7 +285,8 @@ impl Fold {
     /// For every column of the shape, its place in the table's schema.
     fn columns(&self, oid: Oid, table: TableIndex, shape: &Shape) -> Result<Vec<u32>, FoldError> {
         let live = self.table(table).current.columns.iter().enumerate().filter(|(_, column)| !column.dropped);
-        let places: FxHashMap<&str, usize> = live.map(|(at, column)| (column.source_name.as_str(), at)).collect();
+        let places: FxHashMap<&str, usize> =
+            live.map(|(at, column)| (column.source_name.as_str(), at)).collect();
         let place = |name: &str| places.get(name).and_then(|&at| u32::try_from(at).ok());
         let columns = shape.columns.iter().map(|column| {
             place(&column.name)

@@ -72,6 +72,11 @@ impl Plans {
         self.cells > CELLS_MAX
     }
 
+    #[cfg(test)]
+    pub(super) fn cells(&self) -> usize {
+        self.cells
+    }
+
     /// The plans of a table go on under its new schema.
     pub(super) fn change_schema(&mut self, table: TableIndex, schema: &Arc<TableSchema>) {
         for planned in self.slots.iter_mut().flatten().filter(|planned| planned.table == table) {

@@ -38,7 +38,8 @@ enum Token {
 impl Selection {
     /// The tables that a glob of `include` names, and none of `exclude` does.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Selection, GlobError> {
-        let parse = |globs: &[String]| globs.iter().map(|glob| Glob::parse(glob)).collect::<Result<Vec<_>, _>>();
+        let parse =
+            |globs: &[String]| globs.iter().map(|glob| Glob::parse(glob)).collect::<Result<Vec<_>, _>>();
         Ok(Selection { include: parse(include)?, exclude: parse(exclude)? })
     }
 
@@ -65,17 +66,23 @@ impl Glob {
                 '?' => tokens.push(Token::One),
                 '.' if schema.is_none() => schema = Some(std::mem::take(&mut tokens)),
                 '\\' => {
-                    tokens.push(Token::Literal(rest.next().ok_or_else(|| wrong("ends in a lone backslash"))?));
+                    tokens
+                        .push(Token::Literal(rest.next().ok_or_else(|| wrong("ends in a lone backslash"))?));
                 }
                 '[' | ']' | '{' | '}' => {
-                    return Err(wrong("has a bracket; only * and ? are wild, and a backslash makes any character literal"));
+                    return Err(wrong(
+                        "has a bracket; only * and ? are wild, and a backslash makes any character literal",
+                    ));
                 }
                 literal => tokens.push(Token::Literal(literal)),
             }
         }
-        let schema = schema.ok_or_else(|| wrong("has no dot; write schema.table, for example public.orders or *.orders"))?;
+        let schema = schema
+            .ok_or_else(|| wrong("has no dot; write schema.table, for example public.orders or *.orders"))?;
         if schema.is_empty() || tokens.is_empty() {
-            return Err(wrong("has nothing before or after its dot; write schema.table, for example public.*"));
+            return Err(wrong(
+                "has nothing before or after its dot; write schema.table, for example public.*",
+            ));
         }
         Ok(Glob { schema, table: tokens })
     }

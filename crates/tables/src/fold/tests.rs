@@ -1,3 +1,4 @@
+mod scale;
 mod script;
 mod streams;
 

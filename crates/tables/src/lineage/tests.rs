@@ -48,7 +48,10 @@ fn the_same_facts_again_are_no_news() {
     let mut lineage = Lineage::default();
     let (roots, leaves) = (vec![root(1, "a", &["id"])], vec![leaf(2, "b", 1), leaf(3, "c", 1)]);
     let first = learn(&mut lineage, roots.clone(), leaves.clone(), &[]);
-    assert_eq!(first.news, [(Oid(1), vec![(Oid(2), "public.b".to_owned()), (Oid(3), "public.c".to_owned())])]);
+    assert_eq!(
+        first.news,
+        [(Oid(1), vec![(Oid(2), "public.b".to_owned()), (Oid(3), "public.c".to_owned())])]
+    );
     assert!(!first.replan);
     let bytes = lineage.heap_bytes();
     let again = learn(&mut lineage, roots, leaves, &[]);
@@ -98,7 +101,8 @@ fn t24_a_leaf_with_another_identity() {
 #[test]
 fn a_hundred_thousand_leaves_cost_little() {
     let mut lineage = Lineage::default();
-    let leaves = (0..100_000).map(|at| leaf(1000 + at, &format!("measurements_2026_08_p{at:06}"), 1)).collect();
+    let leaves =
+        (0..100_000).map(|at| leaf(1000 + at, &format!("measurements_2026_08_p{at:06}"), 1)).collect();
     learn(&mut lineage, vec![root(1, "measurements", &["id"])], leaves, &[]);
     let bytes = lineage.heap_bytes();
     assert!(bytes < 100 * 100_000, "{bytes} bytes");

@@ -12,7 +12,9 @@ fn unscaled(text: &str, precision: u8, scale: i8) -> Option<i128> {
 }
 
 fn elements(text: &str) -> Result<(bool, Vec<Option<Vec<u8>>>), Malformed> {
-    let ArrayText::Flat { starts_at_one, mut elements } = array(text.as_bytes())? else { return Err(Malformed) };
+    let ArrayText::Flat { starts_at_one, mut elements } = array(text.as_bytes())? else {
+        return Err(Malformed);
+    };
     let (mut scratch, mut list) = (Vec::new(), Vec::new());
     while let Some(element) = elements.next(&mut scratch)? {
         list.push(match element {
@@ -31,7 +33,15 @@ fn integers() {
     assert_eq!(int16(b"32767"), Ok(i16::MAX));
     assert_eq!(uint32(b"4294967295"), Ok(u32::MAX));
     let bad: [&[u8]; 10] = [
-        b"", b"-", b"+1", b" 1", b"1 ", b"--1", b"1.0", b"9223372036854775808", b"-9223372036854775809",
+        b"",
+        b"-",
+        b"+1",
+        b" 1",
+        b"1 ",
+        b"--1",
+        b"1.0",
+        b"9223372036854775808",
+        b"-9223372036854775809",
         b"99999999999999999999999",
     ];
     for text in bad {
@@ -98,8 +108,20 @@ fn t89_dates() {
         assert_eq!(date(text), Ok(Held::Clamped(DAY_MIN)), "{text:?}");
     }
     let bad: [&[u8]; 14] = [
-        b"", b"2026-13-01", b"2026-00-01", b"2026-02-29", b"1900-02-29", b"2026-04-31", b"2026-01-00",
-        b"0000-01-01", b"26-01-01", b"2026-1-1", b"2026/01/01", b"01-02-2026", b"2026-01-01 AD", b"-2026-01-01",
+        b"",
+        b"2026-13-01",
+        b"2026-00-01",
+        b"2026-02-29",
+        b"1900-02-29",
+        b"2026-04-31",
+        b"2026-01-00",
+        b"0000-01-01",
+        b"26-01-01",
+        b"2026-1-1",
+        b"2026/01/01",
+        b"01-02-2026",
+        b"2026-01-01 AD",
+        b"-2026-01-01",
     ];
     for text in bad {
         assert_eq!(date(text), Err(Malformed), "{text:?}");
@@ -123,8 +145,15 @@ fn t88_timestamps() {
         assert_eq!(timestamp(text), Ok(Held::Clamped(MICROS_MIN)), "{text:?}");
     }
     let bad: [&[u8]; 10] = [
-        b"", b"2026-01-01", b"2026-01-01T00:00:00", b"2026-01-01 24:00:00", b"2026-01-01 00:60:00",
-        b"2026-01-01 00:00:60", b"2026-01-01 00:00:00.", b"2026-01-01 00:00:00.1234567", b"2026-01-01 00:00",
+        b"",
+        b"2026-01-01",
+        b"2026-01-01T00:00:00",
+        b"2026-01-01 24:00:00",
+        b"2026-01-01 00:60:00",
+        b"2026-01-01 00:00:60",
+        b"2026-01-01 00:00:00.",
+        b"2026-01-01 00:00:00.1234567",
+        b"2026-01-01 00:00",
         b"2026-01-01 00:00:00+00",
     ];
     for text in bad {
@@ -152,7 +181,8 @@ fn t89_times_have_one_width() {
     assert_eq!(&time(b"24:00:00").unwrap(), b"24:00:00.000000");
     assert_eq!(&time(b"01:02:03.5").unwrap(), b"01:02:03.500000");
     assert_eq!(&time(b"23:59:59.999999").unwrap(), b"23:59:59.999999");
-    for text in [b"24:00:00.000001".as_slice(), b"24:00:01", b"1:2:3", b"12:00", b"12:00:00+00", b"-1:00:00"] {
+    for text in [b"24:00:00.000001".as_slice(), b"24:00:01", b"1:2:3", b"12:00", b"12:00:00+00", b"-1:00:00"]
+    {
         assert_eq!(time(text), Err(Malformed), "{text:?}");
     }
 }
@@ -173,7 +203,10 @@ fn t95_array_texts() {
     assert_eq!(elements("{}"), Ok((true, vec![])));
     assert_eq!(elements("{1,NULL,3}"), Ok((true, vec![some("1"), None, some("3")])));
     assert_eq!(elements(r#"{"NULL","",null}"#), Ok((true, vec![some("NULL"), some(""), some("null")])));
-    assert_eq!(elements(r#"{"a\"b","c\\d","e,f","{g}"}"#), Ok((true, vec![some("a\"b"), some(r"c\d"), some("e,f"), some("{g}")])));
+    assert_eq!(
+        elements(r#"{"a\"b","c\\d","e,f","{g}"}"#),
+        Ok((true, vec![some("a\"b"), some(r"c\d"), some("e,f"), some("{g}")]))
+    );
     assert_eq!(elements("[0:1]={a,b c}"), Ok((false, vec![some("a"), some("b c")])));
     assert_eq!(elements("[1:2]={a,b}"), Ok((true, vec![some("a"), some("b")])));
     assert_eq!(elements("[-5:-5]={a}"), Ok((false, vec![some("a")])));
@@ -181,9 +214,32 @@ fn t95_array_texts() {
         assert!(matches!(array(text.as_bytes()), Ok(ArrayText::Nested)), "{text}");
     }
     let bad = [
-        "", "{", "}", "1", "{1", "{1,", "{1,}", "{,1}", "{,}", "{1}}", "{1}x", "{}x", "{\"a}", "{\"a\"b}",
-        "{a\"b\"}", "{a\\", "{\"a\\", "{\"a\\\"}", "{1,{2}}", "[0:1]{1}", "[0]={1}", "[a:b]={1}", "[0:1={1}", "[0:1]=",
-        "[0:0][0:0]={1}", "{} ",
+        "",
+        "{",
+        "}",
+        "1",
+        "{1",
+        "{1,",
+        "{1,}",
+        "{,1}",
+        "{,}",
+        "{1}}",
+        "{1}x",
+        "{}x",
+        "{\"a}",
+        "{\"a\"b}",
+        "{a\"b\"}",
+        "{a\\",
+        "{\"a\\",
+        "{\"a\\\"}",
+        "{1,{2}}",
+        "[0:1]{1}",
+        "[0]={1}",
+        "[a:b]={1}",
+        "[0:1={1}",
+        "[0:1]=",
+        "[0:0][0:0]={1}",
+        "{} ",
     ];
     for text in bad {
         assert_eq!(elements(text), Err(Malformed), "{text}");

@@ -27,7 +27,7 @@ pub(super) fn render(document: &Document) -> String {
         ("logged", positions.logged.to_string()),
         ("published", positions.published.to_string()),
         ("confirmed", positions.confirmed.to_string()),
-        ("lag", document.lag.map_or_else(String::new, |lag| format!("{} bytes, {:.1} s", lag.bytes, lag.seconds))),
+        ("lag", document.lag.to_string()),
         (
             "kept by the slot",
             document.slot.retained_bytes.map_or_else(String::new, |bytes| format!("{bytes} bytes")),

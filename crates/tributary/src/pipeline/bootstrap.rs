@@ -21,10 +21,7 @@ use super::startup;
 use crate::clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::source::catalog;
-use crate::source::connect::{self, ConnectOptions, Sql};
-use crate::source::session::Session;
-use crate::source::slot;
+use crate::source::{ConnectOptions, Session, Sql, catalog, slot};
 
 /// `_tributary/lake.json`: who writes here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,8 +119,8 @@ async fn create_slot(session: &mut Session, sql: &Sql, name: &str) -> Result<Lsn
         Ok(created) => Ok(created.consistent_point),
         Err(error) => {
             // T70: creation waits for every older transaction; say which.
-            match slot::oldest_transaction(sql).await {
-                Ok(Some(oldest)) => Err(error.hint(format!("creating a slot waits for older transactions to end; the oldest: {oldest}"))),
+            match catalog::oldest_transaction(sql).await {
+                Ok(Some(oldest)) => Err(error.hint(format!("creating a slot waits for older transactions to end; the oldest: {oldest:?}"))),
                 Ok(None) | Err(_) => Err(error),
             }
         }

@@ -23,11 +23,7 @@ use crate::clock;
 use crate::config::Format;
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
-use crate::source;
-use crate::source::catalog;
-use crate::source::connect::{self, Sql};
-use crate::source::session::{Session, Start, Stream};
-use crate::source::slot;
+use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
 use crate::status;
 
 /// A lake and a stream that are ours.
@@ -35,6 +31,8 @@ pub(super) struct Opened {
     pub(super) state: State,
     pub(super) author: Author,
     pub(super) stream: Stream,
+    /// What the stream speaks.
+    pub(super) proto_version: u8,
     pub(super) sql: Sql,
     pub(super) fold: Fold,
     /// The publications as they were found; polled for changes.
@@ -44,17 +42,17 @@ pub(super) struct Opened {
 /// Opens lake and stream.
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
-    let sql = connect::connect_sql(&context.catalog_options).await?;
+    let sql = connect_sql(&context.catalog_options).await?;
     let state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
-            let slot_sql = connect::connect_sql(&context.options).await?;
+            let slot_sql = connect_sql(&context.options).await?;
             bootstrap::create(store.as_ref(), &context.config, &context.options, &slot_sql, false).await?;
             bootstrap::require_log(store.as_ref()).await?
         }
     };
     refuse_other_slot(context, &state)?;
-    let (mut stream, decision) = take_slot(context, &state, &sql).await?;
+    let (mut stream, proto_version, decision) = take_slot(context, &state, &sql).await?;
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
     let mut state = Some(state);
     let author = append_open(context, &mut state, decision, &publication).await?;
@@ -65,7 +63,7 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     stream.set_positions(state.to_lsn, state.to_lsn);
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
-    Ok(Opened { state, author, stream, sql, fold, publication })
+    Ok(Opened { state, author, stream, proto_version, sql, fold, publication })
 }
 
 fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
@@ -82,11 +80,12 @@ fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
 }
 
 /// Checks the source and starts the stream; waits while another session has the slot.
-async fn take_slot(context: &mut Context, state: &State, sql: &Sql) -> Result<(Stream, Decision)> {
+async fn take_slot(context: &mut Context, state: &State, sql: &Sql) -> Result<(Stream, u8, Decision)> {
     let mut backoff = Backoff::new(Duration::from_millis(500), SLOT_WAIT_MAX);
     let mut replay_waits = 0_u32;
     loop {
         let mut session = Session::connect(&context.options).await?;
+        let proto_version = source::session::proto_version(session.server_version());
         match check(context, &mut session, state, sql).await? {
             Decision::WaitForReplay if replay_waits >= REPLAY_WAITS_MAX => {
                 return Err(Error::halted(format!(
@@ -101,7 +100,7 @@ async fn take_slot(context: &mut Context, state: &State, sql: &Sql) -> Result<(S
                 continue;
             }
             decision => match session.start(&start(context, state)).await {
-                Ok(stream) => return Ok((stream, decision)),
+                Ok(stream) => return Ok((stream, proto_version, decision)),
                 Err(error) if source::is_slot_active(&error) => {
                     // Only one daemon may go on: if the other one opened the lake since we did, we are it no more.
                     refuse_fenced(context, state).await?;
@@ -136,13 +135,13 @@ async fn check(context: &Context, session: &mut Session, state: &State, sql: &Sq
         Vec::new()
     };
     // Slots belong to the server that we stream from, which need not be the one that catalogs are read from.
-    let source_sql = connect::connect_sql(&context.options).await?;
+    let source_sql = connect_sql(&context.options).await?;
     let server = catalog::server(&source_sql).await?;
     let slot = slot::slot(&source_sql, &state.slot).await?;
     let situation = Situation {
         log: state,
         system: &system,
-        server_lsn: server.current_lsn.max(system.wal_lsn),
+        server_lsn: server.current_lsn.unwrap_or(system.wal_lsn),
         slot: slot.as_ref(),
         history: &history,
         database: &context.options.database,
@@ -175,7 +174,8 @@ async fn append_open(
         let Some(current) = state.as_ref() else { return Err(Error::bug("the log is gone while it is opened")) };
         refuse_fenced(context, current).await?;
         let author = Author { epoch: current.epoch + 1, owner: super::owner() };
-        let entry = open_entry(current, &author, decision, publication)?;
+        let (timeline, events) = events_of_opening(current, decision, publication);
+        let entry = open_entry(current, &author, timeline, events)?;
         match log::append(context.store.as_ref(), &entry).await {
             Ok(()) => {
                 log::follow(context.store.as_ref(), state).await?;
@@ -189,7 +189,7 @@ async fn append_open(
     Err(Error::transient("the log keeps growing while it is opened: another daemon writes it"))
 }
 
-fn open_entry(state: &State, author: &Author, decision: Decision, publication: &Event) -> Result<Entry> {
+fn events_of_opening(state: &State, decision: Decision, publication: &Event) -> (u32, Vec<Event>) {
     let mut events = Vec::new();
     let timeline = match decision {
         Decision::StartOnTimeline { from, to } => {
@@ -201,6 +201,11 @@ fn open_entry(state: &State, author: &Author, decision: Decision, publication: &
     if state.publication.is_none() {
         events.push(publication.clone());
     }
+    (timeline, events)
+}
+
+/// The entry that opens a new epoch behind this state.
+pub(super) fn open_entry(state: &State, author: &Author, timeline: u32, events: Vec<Event>) -> Result<Entry> {
     Ok(Entry {
         format: FORMAT,
         seq: state.seq + 1,

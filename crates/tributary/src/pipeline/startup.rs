@@ -122,11 +122,20 @@ fn check_slot<'a>(situation: &Situation<'a>) -> Result<&'a Slot> {
         .hint("it was dropped, or this server was promoted without it. A slot is never created silently beside a log: set up a new `lake.url` prefix and slot"));
     };
     refuse_foreign(name, slot, situation.database)?;
-    if let Some(reason) = slot.lost() {
+    if let Some(reason) = lost(slot) {
         return Err(Error::halted(format!("slot `{name}` is lost ({reason}): the server removed what it still had to send"))
             .hint("raise `max_slot_wal_keep_size`, then drop the slot and set up a new `lake.url` prefix"));
     }
     Ok(slot)
+}
+
+/// Why the slot can give nothing any more (T68).
+pub fn lost(slot: &Slot) -> Option<&str> {
+    match (slot.invalidation.as_deref(), slot.wal_status.as_deref()) {
+        (Some(reason), _) => Some(reason),
+        (None, Some("lost")) => Some("wal_removed"),
+        (None, _) => None,
+    }
 }
 
 /// A slot that we could not read as we have to, whatever its position.
@@ -137,6 +146,8 @@ pub fn refuse_foreign(name: &str, slot: &Slot, database: &str) -> Result<()> {
         format!("it belongs to database `{}`, and `source.url` names `{database}`", slot.database.as_deref().unwrap_or(""))
     } else if slot.two_phase {
         "it has two_phase on, with which prepared transactions that are rolled back later would reach the lake".to_owned()
+    } else if slot.synced == Some(true) {
+        "it is a copy that the primary keeps on this standby, and can be read only after promotion".to_owned()
     } else if slot.temporary {
         "it is temporary, and would be gone with its session".to_owned()
     } else {

@@ -22,9 +22,7 @@ use super::{Context, Until, bootstrap, publication, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::source::catalog;
-use crate::source::connect::Sql;
-use crate::source::session::{Received, Stream};
+use crate::source::{Received, Sql, Stream, catalog};
 use crate::status::State;
 
 mod events;
@@ -80,7 +78,7 @@ struct Needs {
 
 impl<'c> Streaming<'c> {
     pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
-        let Opened { state, author, stream, sql, fold, publication } = opened;
+        let Opened { state, author, stream, proto_version, sql, fold, publication } = opened;
         let buffers = Buffers::new(Arc::clone(&context.gauge), &state);
         let settings = Settings {
             file_bytes: context.config.cut.file_size.as_u64(),
@@ -88,7 +86,7 @@ impl<'c> Streaming<'c> {
             uploads: UPLOADS,
         };
         let positions = Positions::at(state.to_lsn);
-        let options = Options { proto_version: stream.proto_version(), streaming_parallel: false };
+        let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
         let now = Instant::now();
@@ -120,7 +118,7 @@ impl<'c> Streaming<'c> {
     pub(super) async fn run(mut self) -> Result<()> {
         if self.context.until == Until::Now {
             // Kept over reconnects: what had committed when the command was given is what was asked for.
-            let now = catalog::server(&self.sql).await?.current_lsn;
+            let now = catalog::server(&self.sql).await?.current_lsn.unwrap_or(self.positions.received);
             self.context.until = Until::Lsn(now);
             self.target = Some(now);
         }
@@ -360,7 +358,7 @@ impl<'c> Streaming<'c> {
                 self.positions.is_idle_behind() && self.last_idle.elapsed() >= IDLE_INTERVAL
             }
             Phase::Streaming => {
-                self.cut_begun.is_some_and(|begun| begun.elapsed() >= self.context.config.cut.interval.as_duration())
+                self.cut_begun.is_some_and(|begun| begun.elapsed() >= self.context.config.cut.interval)
             }
             Phase::Draining { .. } | Phase::Ended => !self.buffers.is_empty() || self.positions.is_behind(),
         };

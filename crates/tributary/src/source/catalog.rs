@@ -29,7 +29,7 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
     let mut facts = Facts::default();
     if fold_to_root {
-        let query = format!("{tree} {LEAF_COLUMNS} JOIN tree USING (oid) WHERE {IS_LEAF}");
+        let query = format!("{tree} {LEAF_COLUMNS} JOIN tree ON tree.oid = c.oid WHERE {IS_LEAF}");
         let rows = sql.query("partitions of the published tables", &query, &[&publications]).await?;
         facts.leaves = rows.iter().map(leaf).collect::<Result<_>>()?;
     }

@@ -134,7 +134,7 @@ pub async fn identity_problems(sql: &Sql, publications: &[String]) -> Result<Vec
 /// A deferrable primary key is no replica identity.
 const IDENTITY_PROBLEMS: &str = "SELECT rn.nspname::text, r.relname::text, c.relreplident::text, count(*), \
       min(cn.nspname::text || '.' || c.relname::text) \
-      FROM pg_class c JOIN tree USING (oid) JOIN pg_namespace cn ON cn.oid = c.relnamespace \
+      FROM pg_class c JOIN tree ON tree.oid = c.oid JOIN pg_namespace cn ON cn.oid = c.relnamespace \
       JOIN pg_class r ON r.oid = coalesce(pg_partition_root(c.oid)::oid, c.oid) \
       JOIN pg_namespace rn ON rn.oid = r.relnamespace \
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \

@@ -7,6 +7,7 @@
 //!
 //! The messages: <https://www.postgresql.org/docs/current/protocol-replication.html>
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use pgoutput::Lsn;
@@ -86,11 +87,15 @@ impl Stream {
 
     /// Reads what is there, at least one byte. Cancelled, it has read nothing.
     pub async fn fill(&mut self) -> Result<usize> {
-        let read = self.io.read_buf(self.frames.room()).await;
-        match read.map_err(|error| Error::transient("connection to the source").caused_by(error))? {
-            0 if self.ended => Err(Error::transient("the stream has ended")),
-            0 => Err(Error::transient("the server closed the connection")),
-            bytes => Ok(bytes),
+        match self.io.read_buf(self.frames.room()).await {
+            Ok(0) if self.ended => Err(Error::transient("the stream has ended")),
+            Ok(0) => Err(Error::transient("the server closed the connection")),
+            Ok(bytes) => Ok(bytes),
+            // Postgres ends TLS without a word when it gives up a session.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(Error::transient("the server closed the connection"))
+            }
+            Err(error) => Err(Error::transient("connection to the source").caused_by(error)),
         }
     }
 
@@ -191,7 +196,7 @@ impl Stream {
             while !self.out.is_empty() {
                 let written = self.io.write(&self.out).await?;
                 if written == 0 {
-                    return Err(std::io::ErrorKind::WriteZero.into());
+                    return Err(ErrorKind::WriteZero.into());
                 }
                 self.out.drain(..written);
             }

@@ -25,6 +25,7 @@ host all t_clear 127.0.0.1/32 password
 hostssl all t_cert 127.0.0.1/32 cert
 hostssl all t_ssl_only 127.0.0.1/32 scram-sha-256
 hostnossl all t_plain_only 127.0.0.1/32 scram-sha-256
+host all t_cert,t_ssl_only,t_plain_only 127.0.0.1/32 reject
 local all all trust
 host all all 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 trust";

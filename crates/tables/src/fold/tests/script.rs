@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use pgoutput::encode::{TupleBuilder, encode};
 use pgoutput::{
-    Begin, Cell, Commit, Decoder, Delete, Insert, Logical, Lsn, Message, OldTuple, Oid, Options, Origin, PgTimestamp,
-    Relation, RelationColumn, ReplicaIdentity, Truncate, Tuple, Type, Update, Xid,
+    Begin, Cell, Commit, Decoder, Delete, Insert, Logical, Lsn, Message, Oid, OldTuple, Options, Origin,
+    PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Tuple, Type, Update, Xid,
 };
 
 use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
@@ -65,8 +65,8 @@ impl Runner {
                 self.events();
             }
             "again" => self.apply_frame(),
-            "relation" | "typemessage" | "begin" | "commit" | "insert" | "update" | "delete" | "truncate" | "origin"
-            | "message" | "streamstop" => self.message(command, words),
+            "relation" | "typemessage" | "begin" | "commit" | "insert" | "update" | "delete" | "truncate"
+            | "origin" | "message" | "streamstop" => self.message(command, words),
             other => panic!("no command `{other}` in `{}`", words.line),
         }
     }
@@ -177,16 +177,14 @@ impl Runner {
         let frame = std::mem::take(&mut self.frame);
         let mut decoder = Decoder::new(Options { proto_version: 4, streaming_parallel: false });
         // Outside of a stream block a stop is an error of the decoder's, and here of the fold's.
-        let message = if frame.first() == Some(&b'E') { Message::StreamStop } else { decoder.decode(&frame).unwrap() };
+        let message =
+            if frame.first() == Some(&b'E') { Message::StreamStop } else { decoder.decode(&frame).unwrap() };
         self.fold();
         let fold = self.fold.as_mut().unwrap();
         let mut changes = String::new();
-        let answer = match fold.apply(&message) {
-            Ok(folded) => Ok(print(&folded, &mut changes)),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = answer {
-            writeln!(changes, "error: {error}").unwrap();
+        match fold.apply(&message) {
+            Ok(folded) => print(&folded, &mut changes),
+            Err(error) => writeln!(changes, "error: {error}").unwrap(),
         }
         self.events();
         self.output.push_str(&changes);
@@ -208,7 +206,8 @@ impl Runner {
             match event {
                 FoldEvent::TableAppeared { table } => {
                     let schema = &fold.table(table).current;
-                    let columns: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+                    let columns: Vec<&str> =
+                        schema.columns.iter().map(|column| column.name.as_str()).collect();
                     let (columns, key) = (columns.join(" "), schema.key.join(" "));
                     writeln!(output, "event table {} v{} ({columns}) key ({key})", name(table), schema.id)
                 }
@@ -242,7 +241,9 @@ impl Runner {
 
 impl Words<'_> {
     fn at(&self, at: usize) -> &str {
-        self.words.get(at).unwrap_or_else(|| panic!("word {at} is missing after the command in `{}`", self.line))
+        self.words
+            .get(at)
+            .unwrap_or_else(|| panic!("word {at} is missing after the command in `{}`", self.line))
     }
 
     fn oid(&self, at: usize) -> Oid {
@@ -265,7 +266,8 @@ impl Words<'_> {
     }
 
     fn settings(&self) -> FoldSettings {
-        let include = self.option("include").unwrap_or("*.*").split(',').map(str::to_owned).collect::<Vec<_>>();
+        let include =
+            self.option("include").unwrap_or("*.*").split(',').map(str::to_owned).collect::<Vec<_>>();
         FoldSettings {
             selection: Selection::new(&include, &self.list("exclude")).unwrap(),
             fold_to_root: self.option("fold") != Some("none"),
@@ -281,7 +283,8 @@ impl Words<'_> {
     fn columns(&self, all_flagged: bool) -> Vec<ColumnWords> {
         let open = self.words.iter().position(|word| word == "(").unwrap();
         let close = self.words.iter().position(|word| word == ")").unwrap();
-        let columns = self.words[open + 1..close].split(|word| word == ",").filter(|column| !column.is_empty());
+        let columns =
+            self.words[open + 1..close].split(|word| word == ",").filter(|column| !column.is_empty());
         columns
             .map(|column| {
                 let (oid, modifier) = column[1].split_once(':').unwrap_or((&column[1], "-1"));
@@ -307,7 +310,8 @@ impl Words<'_> {
             return facts;
         }
         let (oid, (schema, name)) = (self.oid(0), self.name(1));
-        let replica_identity = self.option("identity").map_or(ReplicaIdentity::Default, |word| identity(word).unwrap());
+        let replica_identity =
+            self.option("identity").map_or(ReplicaIdentity::Default, |word| identity(word).unwrap());
         match command {
             "root" => {
                 let primary_key = self.list("key");
@@ -320,7 +324,9 @@ impl Words<'_> {
             "type" => {
                 let kind = match self.at(2) {
                     "enum" => TypeKind::Enum,
-                    "domain" => TypeKind::Domain { base: self.oid(3), type_modifier: self.at(4).parse().unwrap() },
+                    "domain" => {
+                        TypeKind::Domain { base: self.oid(3), type_modifier: self.at(4).parse().unwrap() }
+                    }
                     "array" => TypeKind::Array { element: self.oid(3) },
                     other => panic!("no kind of type `{other}`"),
                 };
@@ -361,12 +367,17 @@ fn words(line: &str) -> Vec<String> {
         match letter {
             '#' => break,
             '(' | ')' | ',' => words.push(letter.to_string()),
-            '"' => words.push(format!("\"{}", letters.by_ref().take_while(|letter| *letter != '"').collect::<String>())),
+            '"' => words.push(format!(
+                "\"{}",
+                letters.by_ref().take_while(|letter| *letter != '"').collect::<String>()
+            )),
             space if space.is_whitespace() => {}
             first => {
                 let mut word = String::from(first);
                 // A comma inside a word (`key=a,b`) belongs to it.
-                while let Some(next) = letters.peek().filter(|next| !next.is_whitespace() && !"()".contains(**next)) {
+                while let Some(next) =
+                    letters.peek().filter(|next| !next.is_whitespace() && !"()".contains(**next))
+                {
                     word.push(*next);
                     letters.next();
                 }
@@ -389,8 +400,9 @@ fn tuple(cells: &[String]) -> TupleBuilder {
             (_, Some(text), _) => tuple = tuple.text(text.as_bytes()),
             (_, _, Some(hex)) => {
                 let digits: Vec<char> = hex.chars().collect();
-                let bytes = digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).unwrap());
-                tuple = tuple.binary(&bytes.collect::<Vec<u8>>());
+                let bytes =
+                    digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).unwrap());
+                tuple = tuple.binary(bytes.collect::<Vec<u8>>());
             }
             (text, None, None) => tuple = tuple.text(text.as_bytes()),
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pgoutput::encode::TupleBuilder;
 use pgoutput::{
-    Begin, Commit, Delete, Insert, Lsn, Message, OldTuple, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity,
-    Truncate, Update, Xid,
+    Begin, Commit, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp, Relation, RelationColumn,
+    ReplicaIdentity, Truncate, Update, Xid,
 };
 use proptest::prelude::*;
 
@@ -19,13 +19,33 @@ use crate::types::{TypeFacts, TypeKind};
 enum Step {
     Begin,
     Commit,
-    Relation { oid: u32, identity: u8, columns: Vec<(u8, u8)> },
-    Insert { oid: u32, cells: Vec<u8> },
-    Update { oid: u32, old: Option<(bool, Vec<u8>)>, new: Vec<u8> },
-    Delete { oid: u32, cells: Vec<u8> },
-    Truncate { oids: Vec<u32> },
+    Relation {
+        oid: u32,
+        identity: u8,
+        columns: Vec<(u8, u8)>,
+    },
+    Insert {
+        oid: u32,
+        cells: Vec<u8>,
+    },
+    Update {
+        oid: u32,
+        old: Option<(bool, Vec<u8>)>,
+        new: Vec<u8>,
+    },
+    Delete {
+        oid: u32,
+        cells: Vec<u8>,
+    },
+    Truncate {
+        oids: Vec<u32>,
+    },
     /// Facts that nobody asked for.
-    Learn { oid: u32, root: u32, key: bool },
+    Learn {
+        oid: u32,
+        root: u32,
+        key: bool,
+    },
     Session,
 }
 
@@ -111,7 +131,8 @@ impl World {
         match step {
             Step::Begin => self.apply(&Message::Begin(Begin { final_lsn, commit_time: time, xid: Xid(1) })),
             Step::Commit => {
-                let commit = Commit { commit_lsn: final_lsn, end_lsn: Lsn(self.lsn + 0x10), commit_time: time };
+                let commit =
+                    Commit { commit_lsn: final_lsn, end_lsn: Lsn(self.lsn + 0x10), commit_time: time };
                 self.apply(&Message::Commit(commit));
                 self.lsn += 0x10;
             }
@@ -153,7 +174,9 @@ impl World {
         let columns: Vec<(String, Oid)> = columns
             .iter()
             .filter(|(name, _)| seen.insert(*name))
-            .map(|(name, kind)| (format!("c{name}"), [Oid(23), Oid(20), Oid(25), Oid(16500)][usize::from(*kind)]))
+            .map(|(name, kind)| {
+                (format!("c{name}"), [Oid(23), Oid(20), Oid(25), Oid(16500)][usize::from(*kind)])
+            })
             .collect();
         *self.columns(oid) = columns.len();
         let replica_identity = match identity {
@@ -187,11 +210,19 @@ impl World {
             let Some((relations, types)) = first else { return };
             assert!(round < 10, "asked for ever: {relations:?} {types:?}");
             assert!(!(relations.is_empty() && types.is_empty()));
-            assert_eq!(self.asked(message), Some((relations.clone(), types.clone())), "asking changed something");
+            assert_eq!(
+                self.asked(message),
+                Some((relations.clone(), types.clone())),
+                "asking changed something"
+            );
             for oid in relations {
                 // Even ones are roots, odd ones are leaves of the next lower; one is gone.
                 let known = facts(oid.0, oid.0 & !1, oid.0 % 4 == 0);
-                self.fold.learn(if oid.0 == 105 { Facts { gone: vec![oid], ..Facts::default() } } else { known });
+                self.fold.learn(if oid.0 == 105 {
+                    Facts { gone: vec![oid], ..Facts::default() }
+                } else {
+                    known
+                });
             }
             for oid in types {
                 let (schema, name) = ("s".to_owned(), "mood".to_owned());

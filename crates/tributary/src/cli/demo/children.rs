@@ -183,5 +183,9 @@ done
 for one in $guarded; do kill -s "${one#*:}" -- "${one%:*}"; done
 sleep 2
 for one in $guarded; do kill -s KILL -- "-${one%:*}"; done
-printf '%s' "$removed" | while read -r directory; do rm -rf -- "$directory"; done
+# A program that nobody guards (initdb) may still write; it ends when its directory is gone.
+for pause in 0 1 1 2 4; do
+  sleep $pause
+  printf '%s' "$removed" | while read -r directory; do rm -rf -- "$directory"; done
+done
 "#;

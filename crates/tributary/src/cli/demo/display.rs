@@ -137,6 +137,24 @@ pub(super) fn proof_table(proof: &Proof) -> String {
     text
 }
 
+/// The proof's findings over all tables.
+pub(super) fn summary(proof: &Proof) -> String {
+    let sum = |count: fn(&TableProof) -> u64| grouped(proof.tables.iter().map(count).sum());
+    format!(
+        "  {} rows in {} files ({}); (_cdc_lsn, _cdc_seq) found twice: {}\n  \
+         {} cells compared with Postgres; {} changes came without their TOAST cells, taken from the row before\n  \
+         files looked at {} times while the lake grew: {} changed or went away",
+        grouped(proof.rows),
+        grouped(proof.files),
+        bytes(proof.bytes),
+        grouped(proof.duplicates.count),
+        sum(|table| table.cells_compared),
+        sum(|table| table.carried_over),
+        grouped(proof.looks),
+        grouped(proof.disturbed_files.count),
+    )
+}
+
 const COLUMNS: usize = 11;
 const HEADINGS: [&str; COLUMNS] = [
     "table",
@@ -156,7 +174,10 @@ fn proof_row(table: &TableProof) -> [String; COLUMNS] {
     let ops = table.changes_in_files;
     [
         table.table.clone(),
-        if table.leaves == 0 { "-".to_owned() } else { grouped(u64::try_from(table.leaves).unwrap_or(0)) },
+        match table.leaves {
+            0 => "-".to_owned(),
+            leaves => format!("{} of {leaves}", table.leaves_seen),
+        },
         grouped(table.files),
         grouped(table.changes_made.total()),
         grouped(ops.total()),

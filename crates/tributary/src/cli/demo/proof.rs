@@ -44,6 +44,8 @@ pub(super) struct TableProof {
     pub(super) table: String,
     pub(super) partitioning: &'static str,
     pub(super) leaves: usize,
+    /// Leaves that rows in the files say they came from.
+    pub(super) leaves_seen: usize,
     pub(super) files: u64,
     pub(super) bytes: u64,
     /// As Postgres acknowledged them to the load.
@@ -53,6 +55,8 @@ pub(super) struct TableProof {
     pub(super) rows_in_postgres: u64,
     pub(super) rows_in_lake: u64,
     pub(super) cells_compared: u64,
+    /// Changes with cells that the stream did not send, taken from the row before.
+    pub(super) carried_over: u64,
     pub(super) missing: Findings,
     pub(super) extra: Findings,
     pub(super) different: Findings,
@@ -82,6 +86,8 @@ pub(super) struct Proof {
     pub(super) strange_files: Findings,
     /// Files that changed or went away after they had been visible.
     pub(super) disturbed_files: Findings,
+    /// How often the files were looked at while the lake grew.
+    pub(super) looks: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) rows: u64,
@@ -115,7 +121,7 @@ impl Proof {
         for table in &self.tables {
             let (name, made, found) = (&table.table, table.changes_made, table.changes_in_files);
             if made != found {
-                lines.push(format!("{name}: changes made {made:?}, in the files {found:?}"));
+                lines.push(format!("{name}: changes made {made}; in the files {found}"));
             }
             if table.misplaced > 0 {
                 lines.push(format!("{name}: {} rows are in the folder of another hour", table.misplaced));
@@ -134,7 +140,7 @@ pub(super) async fn prove(
     watch: &files::Watch,
 ) -> Result<Proof> {
     let link = cluster.connect(DATABASE).await?;
-    let mut proof = Proof::default();
+    let mut proof = Proof { looks: watch.looks(), ..Proof::default() };
     for path in &watch.disturbed {
         proof.disturbed_files.add(|| path.display().to_string());
     }
@@ -184,10 +190,12 @@ fn table_proof(table: &Table, made: Ops, changes: &TableChanges, state: &State) 
         bytes: changes.bytes,
         changes_made: made,
         rows_in_lake: u64::try_from(state.rows.len()).unwrap_or(u64::MAX),
+        leaves_seen: table.leaves.iter().filter(|leaf| changes.relation(&leaf.qualified()).is_some()).count(),
         misplaced: changes.misplaced,
         ..TableProof::default()
     };
     for change in &changes.changes {
+        found.carried_over += u64::from(change.unchanged != 0);
         let counted = &mut found.changes_in_files;
         *match change.op {
             Op::Insert => &mut counted.inserts,

@@ -134,6 +134,13 @@ pub(super) struct Leaf {
     pub(super) place: Place,
 }
 
+impl Leaf {
+    /// `schema.leaf`, as `_cdc_relation` has it.
+    pub(super) fn qualified(&self) -> String {
+        format!("{SCHEMA}.{}", self.name)
+    }
+}
+
 /// A table and its leaves; a plain table is its own only leaf.
 #[derive(Debug)]
 pub(super) struct Table {

@@ -153,10 +153,10 @@ impl Stage {
             daemon.config.display(),
             daemon.status_url(),
             daemon.log.display(),
-            cluster.password_file.display(),
+            quoted(&cluster.password_file),
             cluster.port,
             cluster.log().display(),
-            script.display(),
+            quoted(&script),
         ))
     }
 
@@ -210,8 +210,16 @@ fn everybody_reaches(directory: &Path) -> bool {
     directory.ancestors().all(|folder| fs::metadata(folder).is_ok_and(|facts| facts.mode() & 0o001 != 0))
 }
 
+/// A path as a word of the shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter)) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 fn stop_script(home: &Path, data: &Path, elsewhere: Option<&Path>, daemon: u32) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
     let removed: Vec<String> = [Some(home), elsewhere].into_iter().flatten().map(quoted).collect();
     format!(
         "#!/bin/sh\n\

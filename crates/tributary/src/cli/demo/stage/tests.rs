@@ -49,5 +49,6 @@ async fn the_watcher_removes_and_ends_what_a_killed_demo_leaves() {
 fn paths_in_the_script_are_quoted() {
     let script = stop_script(Path::new("/tmp/it's here"), Path::new("/tmp/data"), None, 42);
     assert!(script.contains("rm -rf -- '/tmp/it'\\''s here'"), "{script}");
+    assert!(script.contains("head -n 1 /tmp/data/postmaster.pid"), "{script}");
     assert!(script.contains("kill -s TERM 42"), "{script}");
 }

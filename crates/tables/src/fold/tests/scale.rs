@@ -1,0 +1,135 @@
+//! Many leaves and wide tables: what a relation costs.
+
+use std::sync::Arc;
+
+use pgoutput::encode::TupleBuilder;
+use pgoutput::{
+    Begin, Insert, Lsn, Message, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Xid,
+};
+
+use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
+use crate::lineage::{Facts, LeafFacts, RootFacts};
+
+const ROOT: u32 = 1;
+
+/// A root with that many leaves, in an open transaction.
+fn fold(leaves: u32) -> Fold {
+    let selection = Selection::new(&["*.*".to_owned()], &[]).unwrap();
+    let mut fold = Fold::new(FoldSettings { selection, fold_to_root: true, mark_truncate: true });
+    let (schema, replica_identity) = ("public".to_owned(), ReplicaIdentity::Default);
+    let primary_key = vec!["c0".to_owned()];
+    let name = "root".to_owned();
+    let root = RootFacts { oid: Oid(ROOT), schema: schema.clone(), name, primary_key, replica_identity };
+    let leaf = |oid| LeafFacts {
+        oid: Oid(oid),
+        schema: schema.clone(),
+        name: format!("leaf_{oid}"),
+        root: Oid(ROOT),
+        replica_identity,
+    };
+    let leaves = (ROOT + 1..=ROOT + leaves).map(leaf).collect();
+    fold.learn(Facts { roots: vec![root], leaves, ..Facts::default() });
+    fold.take_events();
+    let begin = Begin { final_lsn: Lsn(0x100), commit_time: PgTimestamp(0), xid: Xid(7) };
+    fold.apply(&Message::Begin(begin)).unwrap();
+    fold
+}
+
+fn names(columns: usize) -> Vec<String> {
+    (0..columns).map(|at| format!("c{at}")).collect()
+}
+
+fn relation<'a>(oid: u32, names: &'a [String]) -> Message<'a> {
+    let columns = names.iter().map(|name| RelationColumn {
+        is_identity: name == "c0",
+        name,
+        type_oid: Oid(20),
+        type_modifier: -1,
+    });
+    Message::Relation(Relation {
+        xid: None,
+        oid: Oid(oid),
+        namespace: "public",
+        name: "as the stream says",
+        replica_identity: ReplicaIdentity::Default,
+        columns: columns.collect(),
+    })
+}
+
+fn row(columns: usize) -> TupleBuilder {
+    (0..columns).fold(TupleBuilder::new(), |tuple, _| tuple.text("1"))
+}
+
+fn insert(fold: &mut Fold, oid: u32, row: &TupleBuilder) -> i64 {
+    let message = Message::Insert(Insert { xid: None, relation: Oid(oid), new: row.tuple() });
+    match fold.apply(&message) {
+        Ok(Folded::One(change)) => {
+            assert!(oid == ROOT || *change.plan.relation == format!("public.leaf_{oid}"));
+            change.seq
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn t26_leaves_that_never_send_a_row_cost_no_plan() {
+    let (leaves, names) = (50_000, names(20));
+    let mut fold = fold(leaves);
+    for oid in ROOT..=ROOT + leaves {
+        assert!(matches!(fold.apply(&relation(oid, &names)), Ok(Folded::Nothing)));
+    }
+    assert!(fold.tables().is_empty());
+    assert_eq!(insert(&mut fold, ROOT, &row(20)), 1);
+    assert_eq!(fold.plans.cells(), 20);
+    assert_eq!(fold.take_events(), [FoldEvent::TableAppeared { table: fold.tables()[0].index }]);
+}
+
+#[test]
+fn t27_a_storm_in_a_transaction_changes_nothing() {
+    let names = names(20);
+    let mut fold = fold(2);
+    fold.apply(&relation(2, &names)).unwrap();
+    insert(&mut fold, 2, &row(20));
+    let message = relation(2, &names);
+    for _ in 0..200_000 {
+        assert!(matches!(fold.apply(&message), Ok(Folded::Nothing)));
+    }
+    assert_eq!(insert(&mut fold, 2, &row(20)), 2);
+    assert_eq!(fold.plans.cells(), 20);
+    assert_eq!(fold.take_events().len(), 1);
+}
+
+#[test]
+fn leaves_of_one_shape_make_one_version() {
+    let (leaves, names) = (5_000, names(20));
+    let mut fold = fold(leaves);
+    for oid in ROOT + 1..=ROOT + leaves {
+        fold.apply(&relation(oid, &names)).unwrap();
+        insert(&mut fold, oid, &row(20));
+    }
+    assert_eq!((fold.tables().len(), fold.tables()[0].current.id), (1, 1));
+    // One leaf brings a column: every plan goes on under the new version, and none is made again.
+    let before = Arc::clone(&fold.tables()[0].current);
+    let wider = self::names(21);
+    fold.apply(&relation(2, &wider)).unwrap();
+    insert(&mut fold, 2, &row(21));
+    insert(&mut fold, 3, &row(20));
+    assert_eq!(fold.tables()[0].current.id, 2);
+    assert_eq!(Arc::strong_count(&before), 1, "somebody still writes the old version");
+}
+
+#[test]
+fn plans_of_wide_leaves_are_bounded() {
+    let (leaves, names) = (6_000, names(1_600));
+    let mut fold = fold(leaves);
+    let row = row(1_600);
+    for oid in ROOT + 1..=ROOT + leaves {
+        fold.apply(&relation(oid, &names)).unwrap();
+        insert(&mut fold, oid, &row);
+        assert!(fold.plans.cells() <= (8 << 20) + 1_600);
+    }
+    // What was forgotten is made again, and nothing else changes.
+    assert!(fold.plans.cells() < 2_000 * 1_600);
+    assert_eq!(insert(&mut fold, 2, &row), 6_001);
+    assert_eq!(fold.tables()[0].current.id, 1);
+}

@@ -1,0 +1,469 @@
+//! Postgres: its version and settings, our role, the publication, every table's replica identity, and the slot.
+//!
+//! Owns: the checks of the source, and which values are worth a warning.
+//! Does not: decide whether slot and log fit; `pipeline::startup` does, here as at the real start.
+//! Holds: reads only; works for an ordinary REPLICATION role.
+//! Fails: never; failures go to the report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lake::log;
+use pgoutput::Lsn;
+use tables::lineage::Facts;
+
+use super::Report;
+use super::lake_side::Log;
+use crate::cli::{existing_rows, setup, text};
+use crate::config::{Config, SnapshotMode};
+use crate::error::{Kind, Result};
+use crate::pipeline::{publication, startup};
+use crate::source::catalog::{self, OpenTransaction, ServerFacts};
+use crate::source::slot::{self, Slot};
+use crate::source::{ConnectOptions, Session, Sql, connect_sql};
+
+pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
+    let Some(options) = report.take("source", config.source_options()) else { return };
+    let Some(sql) = report.take("source", connect_sql(&options).await) else { return };
+    report.ok("source", format!("signed in at {} as {}", options.address(), options.user));
+    let Some(server) = report.take("settings", catalog::server(&sql).await) else { return };
+    let slot = report.take("slot", slot::slot(&sql, &config.source.slot).await).flatten();
+    version(report, server.version);
+    settings(report, &server, slot.is_some());
+    role(report, &server, &options);
+    senders(report, &sql, &server).await;
+    let has_publication = publications(report, &sql, config, &log).await;
+    if has_publication {
+        tables(report, &sql, config, slot.is_none()).await;
+    }
+    slot_and_log(report, &sql, config, &options, &server, slot.as_ref(), log).await;
+    if slot.is_none() {
+        transactions(report, &sql).await;
+    }
+    if server.in_recovery {
+        standby(report, &server);
+    }
+}
+
+/// T50: older minor versions lose or split transactions.
+fn version(report: &mut Report, version: u32) {
+    let (major, minor) = (version / 10_000, version % 100);
+    let found = format!("Postgres {major}.{minor}");
+    match FIRST_GOOD_MINOR.iter().find(|(of, _)| *of == major) {
+        Some((_, good)) if minor < *good => report.warn(
+            "version",
+            format!("{found} has known faults in logical decoding that can lose changes when a publication is altered"),
+            format!("update to {major}.{good} or newer"),
+        ),
+        Some(_) => report.ok("version", found),
+        None if major > NEWEST_MAJOR => {
+            report.warn("version", format!("{found} is newer than this version knows"), "update tributary");
+        }
+        None => report.fail("version", Kind::Config, format!("{found} is too old"), "Postgres 14 and newer are supported"),
+    }
+}
+
+fn settings(report: &mut Report, server: &ServerFacts, has_slot: bool) {
+    if server.wal_level == "logical" {
+        report.ok("wal_level", "logical");
+    } else {
+        report.fail(
+            "wal_level",
+            Kind::SourceHalted,
+            format!("{}; nothing can be decoded from that", server.wal_level),
+            "ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server",
+        );
+    }
+    let used = format!("{} of {} replication slots are in use", server.replication_slots, server.max_replication_slots);
+    if has_slot || server.replication_slots < server.max_replication_slots {
+        report.ok("slots", used);
+    } else {
+        let more = server.max_replication_slots + 4;
+        report.fail(
+            "slots",
+            Kind::SourceHalted,
+            used,
+            format!("ALTER SYSTEM SET max_replication_slots = {more};  -- then restart the server; or drop slots that nobody uses"),
+        );
+    }
+    limits(report, server);
+}
+
+/// What can cost us the slot, and what a slot can cost the server (T68, T69).
+fn limits(report: &mut Report, server: &ServerFacts) {
+    match server.max_slot_wal_keep_bytes {
+        None => report.warn(
+            "slot limit",
+            "max_slot_wal_keep_size is unlimited: a daemon that is down for long fills the server's disk",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB';  -- what the disk can spare; beyond it the slot is lost, not the server",
+        ),
+        Some(bytes) if bytes < KEEP_AT_LEAST => report.warn(
+            "slot limit",
+            format!("max_slot_wal_keep_size is {}: the slot is lost when the daemon is down while that much is written", text::bytes(bytes)),
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB';  -- what the disk can spare",
+        ),
+        Some(bytes) => report.ok("slot limit", format!("max_slot_wal_keep_size is {}", text::bytes(bytes))),
+    }
+    if let Some(timeout) = server.idle_replication_slot_timeout {
+        let found = format!("idle_replication_slot_timeout is {} s: a daemon that is down for longer loses the slot", timeout.as_secs());
+        if timeout < IDLE_AT_LEAST {
+            report.warn("slot idle timeout", found, "ALTER SYSTEM SET idle_replication_slot_timeout = 0;  -- or days");
+        } else {
+            report.ok("slot idle timeout", found);
+        }
+    }
+    if let Some(timeout) = server.wal_sender_timeout.filter(|timeout| *timeout < SENDER_AT_LEAST) {
+        report.warn(
+            "wal_sender_timeout",
+            format!("{} ms: a short pause of the network ends the stream", timeout.as_millis()),
+            "ALTER SYSTEM SET wal_sender_timeout = '60s';",
+        );
+    }
+    if server.encoding == "SQL_ASCII" {
+        report.warn(
+            "encoding",
+            "SQL_ASCII: the database does not know what its bytes mean; text that is not UTF-8 goes to _cdc_raw",
+            "nothing is lost; convert the database to UTF8 to have such text in its columns",
+        );
+    }
+}
+
+fn role(report: &mut Report, server: &ServerFacts, options: &ConnectOptions) {
+    if server.may_replicate || server.is_superuser {
+        report.ok("role", format!("{} may replicate", options.user));
+    } else {
+        let role = crate::source::sql::quote_identifier(&options.user);
+        let remedy = format!("ALTER ROLE {role} REPLICATION;  -- as an administrator");
+        report.fail("role", Kind::Config, format!("{} may not replicate", options.user), remedy);
+    }
+}
+
+async fn senders(report: &mut Report, sql: &Sql, server: &ServerFacts) {
+    let count = async || -> Result<i64> {
+        let rows = sql.query("replication sessions", "SELECT count(*) FROM pg_stat_replication", &[]).await?;
+        Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0))
+    };
+    let Some(count) = report.take("walsenders", count().await) else { return };
+    let found = format!("{count} of {} replication sessions are in use", server.max_wal_senders);
+    if count < i64::from(server.max_wal_senders) {
+        report.ok("walsenders", found);
+    } else {
+        let more = server.max_wal_senders + 4;
+        let remedy = format!("ALTER SYSTEM SET max_wal_senders = {more};  -- then restart the server");
+        report.fail("walsenders", Kind::SourceHalted, found, remedy);
+    }
+}
+
+/// Whether all are there.
+async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log) -> bool {
+    let names = &config.source.publication;
+    let Some(found) = report.take("publication", catalog::publication(sql, names).await) else { return false };
+    let missing: Vec<&String> = names.iter().filter(|name| !found.iter().any(|found| found.name == **name)).collect();
+    for name in &missing {
+        report.fail(
+            "publication",
+            Kind::SourceHalted,
+            format!("{name} does not exist"),
+            "tributary setup  -- prints the SQL; tributary setup --apply runs it",
+        );
+    }
+    if !missing.is_empty() {
+        return false;
+    }
+    for publication in &found {
+        let name = crate::source::sql::quote_identifier(&publication.name);
+        let actions = [
+            ("insert", publication.insert),
+            ("update", publication.update),
+            ("delete", publication.delete),
+            ("truncate", publication.truncate),
+        ];
+        let left_out: Vec<&str> = actions.iter().filter(|(_, has)| !has).map(|(action, _)| *action).collect();
+        if left_out.is_empty() {
+            let via = if publication.via_root { "via the partition root" } else { "by partition" };
+            report.ok("publication", format!("{} publishes every action, {via}", publication.name));
+        } else {
+            report.warn(
+                "publication",
+                format!("{} does not publish {}: the lake will differ from the tables", publication.name, left_out.join(", ")),
+                format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');"),
+            );
+        }
+    }
+    if let Log::Found(state) = log {
+        if let Err(error) = publication::refuse_changed(sql, names, state).await {
+            report.error("publication", &error);
+        }
+    }
+    true
+}
+
+async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bool) {
+    let names = &config.source.publication;
+    let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
+    let (Some(facts), Ok(selection)) = (report.take("tables", facts), existing_rows::selection(config)) else { return };
+    let wanted = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name)).count();
+    let found = format!("{wanted} published tables are included, with {} partitions", facts.leaves.len());
+    if wanted == 0 {
+        report.warn("tables", found, "ALTER PUBLICATION … ADD TABLE …;  -- or look at tables.include and tables.exclude");
+    } else {
+        report.ok("tables", found);
+    }
+    identities(report, sql, names).await;
+    mixed_identities(report, &facts);
+    if config.snapshot.mode == SnapshotMode::Initial && slot_is_new {
+        match existing_rows::in_published(sql, config).await {
+            Ok(Some(existing)) => report.warn(
+                "existing rows",
+                format!("{} relations have rows already ({} …); this version does not export them", existing.count, existing.example),
+                "only what changes after the slot is created reaches the lake; snapshot.mode = \"never\" says that this is meant",
+            ),
+            Ok(None) => report.ok("existing rows", "none"),
+            Err(error) => report.error("existing rows", &error),
+        }
+    }
+}
+
+/// T47
+async fn identities(report: &mut Report, sql: &Sql, names: &[String]) {
+    let Some(broken) = report.take("replica identity", setup::remedies(sql, names, None).await) else { return };
+    if broken.is_empty() {
+        report.ok("replica identity", "every table can be updated and deleted from");
+    }
+    for remedy in broken.iter().take(SHOWN) {
+        report.warn("replica identity", format!("UPDATE and DELETE fail at the source on {}", remedy.what), &remedy.sql);
+    }
+    if broken.len() > SHOWN {
+        let found = format!("and {} more tables", broken.len() - SHOWN);
+        report.warn("replica identity", found, "tributary setup --json  -- lists them all");
+    }
+}
+
+/// T24: with another identity than its root's, a leaf's old rows are announced as what they are not.
+fn mixed_identities(report: &mut Report, facts: &Facts) {
+    let roots: BTreeMap<_, _> = facts.roots.iter().map(|root| (root.oid, root)).collect();
+    let mut mixed: BTreeMap<String, (u64, String)> = BTreeMap::new();
+    for leaf in &facts.leaves {
+        let Some(root) = roots.get(&leaf.root).filter(|root| root.replica_identity != leaf.replica_identity) else { continue };
+        let of_root = mixed.entry(format!("{}.{}", root.schema, root.name)).or_default();
+        of_root.0 += 1;
+        of_root.1 = format!("{}.{}", leaf.schema, leaf.name);
+    }
+    if mixed.is_empty() {
+        report.ok("partition identity", "every partition has its root's replica identity");
+    }
+    for (root, (count, example)) in mixed.iter().take(SHOWN) {
+        report.warn(
+            "partition identity",
+            format!("{count} partitions of {root} have another replica identity than it ({example} …)"),
+            "old rows may lack values, which the lake then marks as unchanged; give all of them the same REPLICA IDENTITY",
+        );
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the table of situations has that many sides")]
+async fn slot_and_log(
+    report: &mut Report,
+    sql: &Sql,
+    config: &Config,
+    options: &ConnectOptions,
+    server: &ServerFacts,
+    slot: Option<&Slot>,
+    log: Log,
+) {
+    let name = &config.source.slot;
+    match (slot, log) {
+        (None, Log::None) => report.ok("slot", format!("`{name}` does not exist yet: the first `setup --apply` or `run` creates it")),
+        (None, Log::Unknown) => {}
+        (slot, Log::Found(state)) => {
+            let fits = fits(sql, options, server, slot, &state).await;
+            if report.take("slot", fits).is_some() {
+                if let Some(slot) = slot {
+                    report.ok("slot", describe(name, slot, &state));
+                }
+            }
+        }
+        (Some(slot), Log::None) => {
+            let refused = startup::refuse_foreign(name, slot, &options.database);
+            if report.take("slot", refused).is_some() {
+                report.fail(
+                    "slot",
+                    Kind::SourceHalted,
+                    format!("`{name}` exists, and the lake has no log: its changes may belong to somebody else"),
+                    format!("tributary setup --apply --adopt-slot  -- begins the lake at the slot's position\nSELECT pg_drop_replication_slot('{name}');  -- begins anew"),
+                );
+            }
+        }
+        (Some(_), Log::Unknown) => report.ok("slot", format!("`{name}` exists; whether it fits the log is unknown")),
+    }
+    if let Some(slot) = slot {
+        danger(report, slot);
+    }
+}
+
+/// The same decision as at the real start.
+async fn fits(
+    sql: &Sql,
+    options: &ConnectOptions,
+    server: &ServerFacts,
+    slot: Option<&Slot>,
+    state: &log::State,
+) -> Result<startup::Decision> {
+    let mut session = Session::connect(options).await?;
+    let system = session.identify_system().await?;
+    let history = if system.timeline > state.timeline { session.timeline_history(system.timeline).await? } else { Vec::new() };
+    // Read before the log was; a daemon that runs may have moved on since.
+    let slot = if slot.is_some_and(|slot| slot.active) { slot::slot(sql, &state.slot).await? } else { slot.cloned() };
+    let situation = startup::Situation {
+        log: state,
+        system: &system,
+        server_lsn: server.current_lsn.unwrap_or(Lsn::ZERO).max(system.wal_lsn),
+        slot: slot.as_ref(),
+        history: &history,
+        database: &options.database,
+    };
+    startup::decide(&situation, server.in_recovery)
+}
+
+fn describe(name: &str, slot: &Slot, state: &log::State) -> String {
+    let user = match slot.active_pid {
+        Some(pid) if slot.active => format!("in use by process {pid}"),
+        Some(_) | None => "not in use".to_owned(),
+    };
+    let kept = slot.retained_bytes.map_or_else(String::new, |bytes| format!(", keeps {} of log", text::bytes(bytes)));
+    format!("`{name}` fits the lake's log at {}; {user}{kept}", state.to_lsn)
+}
+
+/// How near the slot is to being lost, and what it costs the server.
+fn danger(report: &mut Report, slot: &Slot) {
+    if let Some(safe) = slot.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()) {
+        let retained = slot.retained_bytes.unwrap_or(0);
+        if safe < retained.saturating_add(safe) / 5 {
+            report.warn(
+                "slot danger",
+                format!("the slot is lost after another {} of log", text::bytes(safe)),
+                "let the daemon catch up, or raise max_slot_wal_keep_size",
+            );
+        }
+    }
+    if let Some(age) = slot.catalog_xmin_age.filter(|age| *age > XMIN_AGE_MAX) {
+        report.warn(
+            "slot age",
+            format!("the slot keeps catalog rows that are {age} transactions old: vacuum cannot remove them"),
+            "let the daemon run, or drop the slot: tributary teardown",
+        );
+    }
+}
+
+/// T70: a new slot waits for every transaction that is open.
+async fn transactions(report: &mut Report, sql: &Sql) {
+    let Some(oldest) = report.take("transactions", catalog::oldest_transaction(sql).await).flatten() else { return };
+    let remedy = "creating the slot waits until it ends";
+    match oldest {
+        OpenTransaction::Prepared { gid, open_seconds } => report.warn(
+            "transactions",
+            format!("transaction `{gid}` was prepared {open_seconds:.0} s ago and is still open"),
+            format!("{remedy}: COMMIT PREPARED or ROLLBACK PREPARED"),
+        ),
+        OpenTransaction::Session { pid, application, open_seconds } => {
+            let seconds = open_seconds.unwrap_or(0.0);
+            if seconds > LONG_TRANSACTION.as_secs_f64() {
+                let application = application.unwrap_or_default();
+                report.warn("transactions", format!("a transaction of process {pid} ({application}) is open since {seconds:.0} s"), remedy);
+            }
+        }
+    }
+}
+
+/// T81
+fn standby(report: &mut Report, server: &ServerFacts) {
+    if !server.hot_standby_feedback || server.primary_slot_name.is_empty() {
+        report.warn(
+            "standby",
+            "without hot_standby_feedback and a physical slot at its primary, vacuum there can invalidate our slot here",
+            "ALTER SYSTEM SET hot_standby_feedback = on;  -- and primary_slot_name",
+        );
+    }
+}
+
+/// The minors that hold the fixes of 2025 for changes lost beside ALTER PUBLICATION.
+const FIRST_GOOD_MINOR: [(u32, u32); 5] = [(14, 19), (15, 14), (16, 10), (17, 6), (18, 0)];
+const NEWEST_MAJOR: u32 = 18;
+/// An hour of a busy server.
+const KEEP_AT_LEAST: u64 = 1 << 30;
+/// A weekend.
+const IDLE_AT_LEAST: Duration = Duration::from_secs(3 * 86_400);
+const SENDER_AT_LEAST: Duration = Duration::from_secs(10);
+/// A fifth of what is left before anti-wraparound vacuum (autovacuum_freeze_max_age).
+const XMIN_AGE_MAX: u32 = 40_000_000;
+const LONG_TRANSACTION: Duration = Duration::from_secs(60);
+/// Tables that are listed one by one.
+const SHOWN: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(check: impl FnOnce(&mut Report)) -> Vec<(&'static str, &'static str)> {
+        let mut report = Report::default();
+        check(&mut report);
+        report.checks.iter().map(|check| (check.name, check.state.label())).collect()
+    }
+
+    #[test]
+    fn old_minors_are_warned_of() {
+        for (number, state) in [(150_013, "warn"), (150_014, "ok"), (180_000, "ok"), (190_000, "warn"), (130_020, "fail")] {
+            assert_eq!(found(|report| version(report, number)), [("version", state)], "{number}");
+        }
+    }
+
+    fn server() -> ServerFacts {
+        ServerFacts {
+            version: 180_000,
+            in_recovery: false,
+            wal_level: "logical".to_owned(),
+            max_replication_slots: 10,
+            replication_slots: 1,
+            max_wal_senders: 10,
+            wal_sender_timeout: Some(Duration::from_secs(60)),
+            encoding: "UTF8".to_owned(),
+            current_lsn: Some(Lsn(1)),
+            max_slot_wal_keep_bytes: Some(50 << 30),
+            idle_replication_slot_timeout: None,
+            hot_standby_feedback: false,
+            primary_slot_name: String::new(),
+            may_replicate: true,
+            is_superuser: false,
+        }
+    }
+
+    #[test]
+    fn a_good_server_has_no_finding() {
+        let good = [("wal_level", "ok"), ("slots", "ok"), ("slot limit", "ok")];
+        assert_eq!(found(|report| settings(report, &server(), false)), good);
+    }
+
+    #[test]
+    fn each_bad_setting_is_found() {
+        let bad = ServerFacts {
+            wal_level: "replica".to_owned(),
+            replication_slots: 10,
+            max_slot_wal_keep_bytes: None,
+            idle_replication_slot_timeout: Some(Duration::from_secs(3_600)),
+            wal_sender_timeout: Some(Duration::from_secs(3)),
+            encoding: "SQL_ASCII".to_owned(),
+            ..server()
+        };
+        let expected = [
+            ("wal_level", "fail"),
+            ("slots", "fail"),
+            ("slot limit", "warn"),
+            ("slot idle timeout", "warn"),
+            ("wal_sender_timeout", "warn"),
+            ("encoding", "warn"),
+        ];
+        assert_eq!(found(|report| settings(report, &bad, false)), expected);
+        let (name, state) = found(|report| settings(report, &bad, true))[1];
+        assert_eq!((name, state), ("slots", "ok"), "our own slot is one of them");
+    }
+}

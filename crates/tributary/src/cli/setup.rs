@@ -1,0 +1,209 @@
+//! `tributary setup`: what Postgres needs before the daemon can run, printed as SQL or created.
+//!
+//! Owns: the order publication, slot, first log entry (a slot that is older than its publication can never be read, T51),
+//! and saying what was done.
+//! Does not: create roles or grant anything: a role cannot do that for itself, so that SQL is only printed.
+//! Holds: with `--apply` only what is missing is created; repeated, nothing changes.
+//! Fails: `SourceHalted` when slot and log do not belong together; `Config` when the role may not do it.
+
+use serde_json::{Value, json};
+
+use super::{Answer, existing_rows, owner};
+use crate::config::{Config, SnapshotMode};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::{self, bootstrap, publication};
+use crate::source::sql::Sql;
+use crate::source::{ConnectOptions, connect_sql, slot};
+
+mod identity;
+mod plan;
+mod statements;
+
+pub(crate) use identity::{Remedy, remedies};
+pub(crate) use plan::{Plan, candidates};
+
+/// Arguments of `setup`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SetupArgs {
+    /// Create what is missing: publication, slot, first log entry
+    #[arg(long)]
+    pub apply: bool,
+    /// Begin the lake at the position of a slot that exists already
+    #[arg(long, requires = "apply")]
+    pub adopt_slot: bool,
+    /// Record that the definition of the publication was changed on purpose
+    #[arg(long)]
+    pub accept_publication: bool,
+}
+
+pub(super) async fn run(args: &SetupArgs, config: &Config) -> Result<Answer> {
+    let options = config.source_options()?;
+    let sql = match connect_sql(&options).await {
+        Ok(sql) => sql,
+        // The very first time there is no role to sign in as; its SQL is what is asked for.
+        Err(error) if !args.apply && !args.accept_publication && error.kind() == Kind::Config => {
+            return Ok(offline(config, &options, &error));
+        }
+        Err(error) => return Err(error),
+    };
+    if args.accept_publication {
+        return accept_publication(config, &sql).await;
+    }
+    let plan = plan::make(&sql, config, &options).await?;
+    if args.apply { apply(args, config, &options, &sql, &plan).await } else { Ok(print(&plan)) }
+}
+
+/// The SQL, without a look at the database.
+fn offline(config: &Config, options: &ConnectOptions, error: &Error) -> Answer {
+    let role = statements::create_role(&options.user);
+    let publication = config.source.publication.first().map(String::as_str).unwrap_or_default();
+    let mut out = format!(
+        "-- {} did not let us in: {}\n-- This is what it needs in any case; run `tributary setup` again once the role exists.\n\n",
+        options.address(),
+        error.chain()
+    );
+    out.push_str(&format!("{role}\n{}\n", statements::grant_connect(&options.database, &options.user)));
+    let document = json!({"applied": false, "connected": false, "publication": publication, "steps": [
+        {"step": "role", "state": "unknown", "sql": [role]},
+    ]});
+    Answer::new(out, document)
+}
+
+fn print(plan: &Plan) -> Answer {
+    let mut out = String::from("-- What Tributary needs in Postgres. Run it as an administrator, or let `tributary setup --apply` create\n-- publication and slot.\n");
+    for step in &plan.steps {
+        out.push_str(&format!("\n-- {}: {}\n", step.title, step.state.label()));
+        for statement in &step.sql {
+            // What is there already is shown, but not to be run again.
+            let prefix = if step.state == plan::StepState::Present { "-- " } else { "" };
+            for line in statement.lines() {
+                out.push_str(&format!("{prefix}{line}\n"));
+            }
+        }
+    }
+    out.push_str(&warnings_text(plan));
+    out.push_str("\n-- Then: `tributary setup --apply` (or the first `tributary run`) creates the slot and the first log entry.\n");
+    Answer::new(out, json!({"applied": false, "connected": true, "steps": steps(plan), "warnings": warnings(plan)}))
+}
+
+async fn apply(args: &SetupArgs, config: &Config, options: &ConnectOptions, sql: &Sql, plan: &Plan) -> Result<Answer> {
+    let store = pipeline::open_store(config).await?;
+    store::probe(store.as_ref()).await.map_err(lake::Error::from)?;
+    let mut said: Vec<String> = Vec::new();
+    for step in plan.steps.iter().filter(|step| step.state == plan::StepState::Administrator) {
+        said.push(format!("needs an administrator: {}\n  {}", step.title, step.sql.join("\n  ")));
+    }
+    let missing = plan.steps.iter().filter(|step| step.state == plan::StepState::Missing);
+    let mut created = Vec::new();
+    for step in missing {
+        for statement in &step.sql {
+            sql.execute(&step.title, statement).await.map_err(|error| may_not(error, statement))?;
+        }
+        said.push(format!("created: {}", step.title));
+        created.push(step.title.clone());
+    }
+    let existing = match config.snapshot.mode {
+        SnapshotMode::Initial => existing_rows::in_published(sql, config).await?,
+        SnapshotMode::Never => None,
+    };
+    let done = bootstrap::create(store.as_ref(), config, options, sql, args.adopt_slot).await?;
+    let slot = &config.source.slot;
+    refuse_missing_slot(sql, slot).await?;
+    if let Some(lsn) = done.slot_created {
+        said.push(format!("created: slot `{slot}` at {lsn}"));
+    }
+    if let Some(lsn) = done.slot_adopted {
+        said.push(format!("took over: slot `{slot}` at {lsn}"));
+    }
+    if done.log_created {
+        said.push(format!("created: the log of the lake at {}", store.url()));
+    }
+    if done == bootstrap::Done::default() && created.is_empty() {
+        said.push("everything is there already; nothing was changed".to_owned());
+    }
+    let mut text = said.join("\n");
+    text.push('\n');
+    if let Some(found) = existing.filter(|_| done.slot_created.is_some() || done.slot_adopted.is_some()) {
+        text.push_str(&format!(
+            "warning: {} published relations have rows already ({} …); they are not exported in this version, only what changes from now on\n",
+            found.count, found.example
+        ));
+    }
+    text.push_str(&warnings_text(plan));
+    let document = json!({
+        "applied": true, "connected": true, "created": created,
+        "slot_created": done.slot_created, "slot_adopted": done.slot_adopted, "log_created": done.log_created,
+        "steps": steps(plan), "warnings": warnings(plan),
+    });
+    Ok(Answer::new(text, document))
+}
+
+/// Records the publications as they are now, once a person has looked at them.
+async fn accept_publication(config: &Config, sql: &Sql) -> Result<Answer> {
+    let store = pipeline::open_store(config).await?;
+    bootstrap::refuse_missing_publications(sql, config).await?;
+    owner::refuse_while_active(sql, &config.source.slot).await?;
+    let accepted = publication::accept(store.as_ref(), sql, &config.source.publication).await?;
+    let names = config.source.publication.join(", ");
+    let text = if accepted {
+        format!(
+            "accepted the definition of publication {names}\n\
+             what it left out until now is not in the lake; tables that it gained come with what changes from now on\n"
+        )
+    } else {
+        format!("publication {names} is what the log recorded; nothing was changed\n")
+    };
+    Ok(Answer::new(text, json!({"accepted": accepted})))
+}
+
+/// The log is there, so its slot has to be: one that is gone is never made anew beside it.
+async fn refuse_missing_slot(sql: &Sql, name: &str) -> Result<()> {
+    match slot::slot(sql, name).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::halted(format!("the lake has a log, and its slot `{name}` does not exist"))
+            .hint("what committed since the log's end cannot be read any more: set up a new `lake.url` prefix and slot")),
+    }
+}
+
+fn may_not(error: Error, statement: &str) -> Error {
+    let is_denied = crate::source::fault::server_error(&error).is_some_and(|server| server.code == "42501");
+    if !is_denied {
+        return error;
+    }
+    error.hint(format!("this role may not; run it as an administrator, then `tributary setup --apply` again:\n         {statement}"))
+}
+
+fn steps(plan: &Plan) -> Value {
+    let steps = plan.steps.iter().map(|step| {
+        json!({"step": step.name, "title": step.title, "state": step.state.label(), "sql": step.sql})
+    });
+    Value::Array(steps.collect())
+}
+
+fn warnings(plan: &Plan) -> Value {
+    let broken = plan.broken.iter().map(Remedy::document);
+    json!({"update_and_delete_fail": broken.collect::<Vec<_>>(), "other": plan.warnings})
+}
+
+fn warnings_text(plan: &Plan) -> String {
+    let mut out = String::new();
+    for warning in &plan.warnings {
+        out.push_str(&format!("\n-- warning: {warning}\n"));
+    }
+    if plan.broken.is_empty() {
+        return out;
+    }
+    out.push_str("\n-- warning: once published, UPDATE and DELETE fail on these tables at the source, in your application:\n");
+    for remedy in plan.broken.iter().take(BROKEN_SHOWN) {
+        out.push_str(&format!("--   {}\n{}\n", remedy.what, remedy.sql));
+    }
+    if plan.broken.len() > BROKEN_SHOWN {
+        out.push_str(&format!("--   and {} more tables: see --json\n", plan.broken.len() - BROKEN_SHOWN));
+    }
+    out
+}
+
+const BROKEN_SHOWN: usize = 50;
+
+#[cfg(test)]
+mod tests;

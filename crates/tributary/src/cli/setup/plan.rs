@@ -1,0 +1,178 @@
+//! What is there of what Postgres needs, and what is missing.
+//!
+//! Owns: [`Plan`], the steps that are done with SQL.
+//! Does not: create anything, or look at slot and log.
+//! Holds: an existing publication is never altered; what it lacks is a warning.
+//! Fails: `Config` when the globs name no table, or a publication besides the first is missing.
+
+use std::collections::BTreeSet;
+
+use super::identity::{self, Remedy};
+use super::statements;
+use crate::cli::existing_rows;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::source::{ConnectOptions, Sql, catalog};
+
+/// The steps, and what to be warned of.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    /// Tables that the publication breaks, or would.
+    pub(crate) broken: Vec<Remedy>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One thing that Postgres needs.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// For machines.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: String,
+    pub(crate) state: StepState,
+    pub(crate) sql: Vec<String>,
+}
+
+/// Whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepState {
+    Present,
+    Missing,
+    /// Missing, and not ours to create.
+    Administrator,
+}
+
+impl StepState {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            StepState::Present => "present",
+            StepState::Missing => "missing",
+            StepState::Administrator => "needs an administrator",
+        }
+    }
+}
+
+/// Looks, and plans.
+pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -> Result<Plan> {
+    let selection = existing_rows::selection(config)?;
+    let wanted = candidates(sql, config).await?;
+    let mut steps = vec![role(sql, options).await?, grants(sql, options, &wanted).await?];
+    let names = &config.source.publication;
+    let found = catalog::publication(sql, names).await?;
+    let mut warnings = Vec::new();
+    let broken = if let Some(missing) = names.iter().find(|name| !found.iter().any(|found| found.name == **name)) {
+        if Some(missing) != names.first() {
+            return Err(Error::config(format!("publication `{missing}` does not exist"))
+                .hint("setup creates the first of `source.publication` only; create the others, or leave them out"));
+        }
+        steps.push(publication(config, missing, &wanted)?);
+        identity::remedies(sql, &[], Some(&selection)).await?
+    } else {
+        steps.push(Step {
+            name: "publication",
+            title: format!("publication {}", names.join(", ")),
+            state: StepState::Present,
+            sql: Vec::new(),
+        });
+        warnings.extend(unpublished(sql, config, &wanted).await?);
+        identity::remedies(sql, names, None).await?
+    };
+    Ok(Plan { steps, broken, warnings })
+}
+
+/// The tables that the globs name and that can be published: roots, or with `fold = "none"` every leaf.
+pub(crate) async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>> {
+    let selection = existing_rows::selection(config)?;
+    let rows = sql.query("tables that can be published", CANDIDATES, &[&config.partitions.folds_to_root()]).await?;
+    let broken = |error: tokio_postgres::Error| Error::bug("a column of a catalog query").caused_by(error);
+    let mut tables = Vec::new();
+    for row in &rows {
+        let (schema, table): (String, String) = (row.try_get(0).map_err(broken)?, row.try_get(1).map_err(broken)?);
+        if selection.includes(&schema, &table) {
+            tables.push((schema, table));
+        }
+    }
+    Ok(tables)
+}
+
+async fn role(sql: &Sql, options: &ConnectOptions) -> Result<Step> {
+    let server = catalog::server(sql).await?;
+    let may = server.may_replicate || server.is_superuser;
+    Ok(Step {
+        name: "role",
+        title: format!("role {} with REPLICATION", options.user),
+        state: if may { StepState::Present } else { StepState::Administrator },
+        sql: vec![if may { statements::create_role(&options.user) } else { statements::alter_role(&options.user) }],
+    })
+}
+
+async fn grants(sql: &Sql, options: &ConnectOptions, wanted: &[(String, String)]) -> Result<Step> {
+    let schemas: BTreeSet<&str> = wanted.iter().map(|(schema, _)| schema.as_str()).collect();
+    let schemas: Vec<&str> = schemas.into_iter().collect();
+    let (names, tables): (Vec<&str>, Vec<&str>) =
+        wanted.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).unzip();
+    let rows = sql.query("privileges of the role", UNREADABLE, &[&names, &tables]).await?;
+    let broken = |error: tokio_postgres::Error| Error::bug("a column of a catalog query").caused_by(error);
+    let unreadable: i64 = match rows.first() {
+        Some(row) => row.try_get(0).map_err(broken)?,
+        None => 0,
+    };
+    let mut statements = vec![statements::grant_connect(&options.database, &options.user)];
+    for schema in schemas {
+        statements.extend(statements::grant_schema(schema, &options.user));
+    }
+    Ok(Step {
+        name: "grants",
+        title: "privileges to read catalogs and tables (streaming needs none on tables, a snapshot SELECT)".to_owned(),
+        state: if unreadable == 0 { StepState::Present } else { StepState::Administrator },
+        sql: statements,
+    })
+}
+
+fn publication(config: &Config, name: &str, wanted: &[(String, String)]) -> Result<Step> {
+    let is_everything = config.tables.include.iter().any(|glob| glob == "*.*") && config.tables.exclude.is_empty();
+    let sql = if is_everything {
+        statements::publish_all(name)
+    } else if wanted.is_empty() {
+        return Err(Error::config("`tables.include` and `tables.exclude` leave no table to publish")
+            .hint("globs are on schema.table of root tables: a partition is published with its parent"));
+    } else {
+        statements::publish_tables(name, wanted)
+    };
+    let tables = if is_everything { "all tables".to_owned() } else { format!("{} tables", wanted.len()) };
+    Ok(Step {
+        name: "publication",
+        title: format!("publication {name} for {tables}"),
+        state: StepState::Missing,
+        sql: vec![sql],
+    })
+}
+
+/// Included tables that no publication has.
+async fn unpublished(sql: &Sql, config: &Config, wanted: &[(String, String)]) -> Result<Option<String>> {
+    let facts = catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let published: BTreeSet<(&str, &str)> =
+        facts.roots.iter().map(|root| (root.schema.as_str(), root.name.as_str())).collect();
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|(schema, table)| !published.contains(&(schema.as_str(), table.as_str())))
+        .map(|(schema, table)| statements::qualified(schema, table))
+        .collect();
+    let Some(example) = missing.first() else { return Ok(None) };
+    let names = config.source.publication.join(", ");
+    Ok(Some(format!(
+        "{} tables are included and not published by {names}, {example} for one: ALTER PUBLICATION … ADD TABLE, then `tributary setup --accept-publication`",
+        missing.len()
+    )))
+}
+
+const CANDIDATES: &str = "SELECT n.nspname::text, c.relname::text \
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+      WHERE c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+      AND CASE WHEN $1 THEN c.relkind IN ('r', 'p') AND NOT c.relispartition ELSE c.relkind = 'r' END ORDER BY 1, 2";
+
+const UNREADABLE: &str = "SELECT count(*) FROM unnest($1::text[], $2::text[]) AS wanted(schema, name) \
+      JOIN pg_namespace n ON n.nspname = wanted.schema \
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name \
+      WHERE NOT has_schema_privilege(n.oid, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT')";

@@ -1,0 +1,173 @@
+//! `tributary status`: what the daemon says of itself, or what the log says of the lake.
+//!
+//! Owns: where the answer comes from, and its text.
+//! Does not: change anything.
+//! Holds: the document has the same form either way.
+//! Fails: when no daemon answers and the lake has no log, or cannot be read.
+
+use std::time::Duration;
+
+use lake::log;
+
+use super::{Answer, text};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::http;
+use crate::pipeline;
+use crate::source::{connect_sql, slot};
+use crate::status::{Document, Positions, SlotStatus, State, TableStatus};
+
+pub(super) async fn run(config: &Config) -> Result<Answer> {
+    let answered = match config.http.listen.as_str() {
+        "" => None,
+        listen => http::ask_status(listen).await.filter(|document| document.pipeline == config.source.slot),
+    };
+    let document = match answered {
+        Some(document) => document,
+        None => from_log(config).await?,
+    };
+    let text = render(&document);
+    let json = serde_json::to_value(&document)
+        .map_err(|error| Error::bug("the status cannot be written").caused_by(error))?;
+    Ok(Answer::new(text, json))
+}
+
+/// Without a daemon.
+async fn from_log(config: &Config) -> Result<Document> {
+    let store = pipeline::open_store(config).await?;
+    let state = log::load(store.as_ref()).await?.ok_or_else(|| {
+        Error::definite(format!("no daemon answers at `{}`, and the lake at {} has no log", config.http.listen, store.url()))
+            .hint("`tributary setup --apply` begins a lake, `tributary run` fills it")
+    })?;
+    let mut document = Document::new(config, State::Stopped);
+    document.positions = Positions {
+        received: state.to_lsn,
+        cut: state.to_lsn,
+        logged: state.to_lsn,
+        published: state.last_cut.as_ref().map_or(state.to_lsn, |cut| cut.from_lsn),
+        confirmed: pgoutput::Lsn::ZERO,
+    };
+    document.tables = state
+        .tables
+        .values()
+        .map(|table| TableStatus {
+            table: table.table.clone(),
+            rows: table.totals.rows,
+            files: table.totals.files,
+            bytes: table.totals.bytes,
+            state: "stopped".to_owned(),
+        })
+        .collect();
+    document.tables.sort_by(|a, b| a.table.cmp(&b.table));
+    // The server may be down as well; what the log says is still worth having.
+    if let Ok(Ok(Some(slot))) = tokio::time::timeout(SLOT_TIMEOUT, Box::pin(slot_of(config, &state.slot))).await {
+        document.positions.confirmed = slot.confirmed_flush.unwrap_or_default();
+        document.slot = slot;
+    }
+    Ok(document)
+}
+
+async fn slot_of(config: &Config, name: &str) -> Result<Option<SlotStatus>> {
+    let sql = connect_sql(&config.source_options()?).await?;
+    Ok(slot::slot(&sql, name).await?.map(|slot| SlotStatus::of(name, &slot)))
+}
+
+fn render(document: &Document) -> String {
+    let positions = document.positions;
+    let mut lines = vec![
+        ("pipeline", format!("{} -> {}", document.pipeline, document.lake)),
+        ("state", document.state.label().to_owned()),
+        ("received", positions.received.to_string()),
+        ("cut", positions.cut.to_string()),
+        ("logged", positions.logged.to_string()),
+        ("published", positions.published.to_string()),
+        ("confirmed", positions.confirmed.to_string()),
+        ("lag", document.lag.to_string()),
+    ];
+    if let Some(retained) = document.slot.retained_bytes {
+        let status = document.slot.wal_status.as_deref().unwrap_or("unknown");
+        lines.push(("slot", format!("keeps {} of log ({status})", text::bytes(retained))));
+    }
+    if let Some(reason) = &document.slot.invalidation {
+        lines.push(("slot", format!("lost: {reason}")));
+    }
+    let mut out = String::new();
+    for (name, value) in lines {
+        out.push_str(&format!("{name:<10} {value}\n"));
+    }
+    if !document.tables.is_empty() {
+        out.push('\n');
+        out.push_str(&tables(document));
+    }
+    if !document.errors.is_empty() {
+        out.push_str("\nlast errors\n");
+        for error in document.errors.iter().rev().take(ERRORS_SHOWN) {
+            out.push_str(&format!("  {}  {}: {}\n", error.at, error.kind, error.error));
+        }
+    }
+    out
+}
+
+fn tables(document: &Document) -> String {
+    let rows: Vec<Vec<String>> = document
+        .tables
+        .iter()
+        .map(|table| {
+            vec![
+                table.table.clone(),
+                text::grouped(table.rows),
+                text::grouped(table.files),
+                text::bytes(table.bytes),
+                table.state.clone(),
+            ]
+        })
+        .collect();
+    text::columns(&["table", "rows", "files", "size", "state"], &[1, 2, 3], &rows)
+}
+
+const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
+const ERRORS_SHOWN: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ErrorStatus, Lag};
+
+    #[test]
+    fn the_text_shows_what_the_document_holds() {
+        let mut document = Document::new(&Config::default(), State::Streaming);
+        document.lake = "file:///lake".to_owned();
+        document.lag = Lag { bytes: Some(10), seconds: Some(1.25) };
+        document.slot.retained_bytes = Some(3 << 20);
+        document.slot.wal_status = Some("reserved".to_owned());
+        document.tables.push(TableStatus {
+            table: "public.orders".to_owned(),
+            rows: 12_345,
+            files: 3,
+            bytes: 2_048,
+            state: "streaming".to_owned(),
+        });
+        document.errors.push(ErrorStatus {
+            at: "2026-08-01T00:00:00.000000Z".to_owned(),
+            kind: "transient".to_owned(),
+            error: "the server is gone".to_owned(),
+        });
+        assert_eq!(
+            render(&document),
+            "pipeline   tributary -> file:///lake\n\
+             state      streaming\n\
+             received   0/0\n\
+             cut        0/0\n\
+             logged     0/0\n\
+             published  0/0\n\
+             confirmed  0/0\n\
+             lag        10 bytes, 1.3 s\n\
+             slot       keeps 3.0 MiB of log (reserved)\n\
+             \n  table          rows    files  size     state\n  \
+             public.orders  12,345      3  2.0 KiB  streaming\n\
+             \n\
+             last errors\n  \
+             2026-08-01T00:00:00.000000Z  transient: the server is gone\n"
+        );
+    }
+}

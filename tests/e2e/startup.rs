@@ -1,0 +1,259 @@
+//! The table of situations at start-up, each provoked with a real server.
+//!
+//! Owns: whether the daemon goes on or halts, its exit code, and that its message says what to do.
+//! Does not: test the decision by itself; unit tests do.
+//! Holds: a doubt about the source halts with 4, and the lake stays as it was.
+//! Fails: on another exit code, or a message without the words that a person needs.
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::daemon::Settings;
+use testkit::postgres::{DATABASE, Stop};
+use testkit::wait::seconds;
+use testkit::{Cluster, Pipeline, Stage, scenario};
+
+use crate::rig;
+
+/// A lake that is up to date with its source.
+async fn settled(stage: &Stage) -> Result<(Cluster, Pipeline)> {
+    let cluster = rig::cluster(stage, 18, false, &[]).await?;
+    let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |_| {}).await?;
+    rig::some_rows(&cluster, 1000).await?;
+    up_to_date(&pipeline).await?;
+    Ok((cluster, pipeline))
+}
+
+async fn up_to_date(pipeline: &Pipeline) -> Result<()> {
+    pipeline.run(&["run", "--until", "now"]).await?.success().map(drop)
+}
+
+/// `run` must halt, say all these words, and give a hint.
+async fn halts(pipeline: &Pipeline, words: &[&str]) -> Result<()> {
+    let outcome = pipeline.run(&["run", "--until", "now"]).await?.expect(4)?;
+    for word in [words, &["hint"]].concat() {
+        ensure!(outcome.text().contains(word), "no {word:?} in: {}", outcome.text());
+    }
+    Ok(())
+}
+
+fn pointed_at(stage: &Stage, pipeline: &Pipeline, cluster: &Cluster) -> Result<Pipeline> {
+    pipeline.variant(stage, "elsewhere", |settings: &mut Settings| settings.source = cluster.url(DATABASE))
+}
+
+#[test]
+fn slot_log_and_server_agree() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        rig::some_rows(&cluster, 2000).await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
+#[test]
+fn an_advanced_slot_halts() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        rig::some_rows(&cluster, 2000).await?;
+        cluster.execute("select pg_replication_slot_advance('tributary', pg_current_wal_lsn())").await?;
+        halts(&pipeline, &["tributary", "consumed"]).await
+    })
+}
+
+#[test]
+fn a_recreated_slot_halts() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        rig::some_rows(&cluster, 2000).await?;
+        cluster.execute("select pg_drop_replication_slot('tributary')").await?;
+        cluster.execute("select pg_create_logical_replication_slot('tributary', 'pgoutput')").await?;
+        halts(&pipeline, &["tributary", "recreated"]).await
+    })
+}
+
+#[test]
+fn a_restored_backup_halts() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (mut cluster, pipeline) = settled(stage).await?;
+        cluster.stop(Stop::Fast).await?;
+        let mut backup = cluster.copy(stage)?;
+        cluster.resume().await?;
+        rig::some_rows(&cluster, 2000).await?;
+        up_to_date(&pipeline).await?;
+        cluster.stop(Stop::Fast).await?;
+        backup.resume().await?;
+        halts(&pointed_at(stage, &pipeline, &backup)?, &["backup"]).await
+    })
+}
+
+#[test]
+fn a_newer_timeline_that_left_later_goes_on() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (mut cluster, pipeline) = settled(stage).await?;
+        cluster.stop(Stop::Fast).await?;
+        cluster.promote_at_start()?;
+        cluster.resume().await?;
+        let timeline = cluster.value("select timeline_id from pg_control_checkpoint()").await?;
+        ensure!(timeline.as_deref() == Some("2"), "the server is on timeline {timeline:?}");
+        rig::some_rows(&cluster, 2000).await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
+#[test]
+fn a_newer_timeline_that_left_earlier_halts() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (mut cluster, pipeline) = settled(stage).await?;
+        cluster.stop(Stop::Fast).await?;
+        let mut promoted = cluster.copy(stage)?;
+        cluster.resume().await?;
+        rig::some_rows(&cluster, 2000).await?;
+        up_to_date(&pipeline).await?;
+        cluster.stop(Stop::Fast).await?;
+        promoted.promote_at_start()?;
+        promoted.resume().await?;
+        for first in [3000, 4000, 5000] {
+            rig::some_rows(&promoted, first).await?;
+        }
+        halts(&pointed_at(stage, &pipeline, &promoted)?, &["timeline 1"]).await
+    })
+}
+
+#[test]
+fn an_older_timeline_halts() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (mut cluster, pipeline) = settled(stage).await?;
+        cluster.stop(Stop::Fast).await?;
+        let mut old = cluster.copy(stage)?;
+        cluster.promote_at_start()?;
+        cluster.resume().await?;
+        rig::some_rows(&cluster, 2000).await?;
+        up_to_date(&pipeline).await?;
+        cluster.stop(Stop::Fast).await?;
+        old.resume().await?;
+        halts(&pointed_at(stage, &pipeline, &old)?, &["timeline"]).await
+    })
+}
+
+#[test]
+fn another_cluster_halts() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (_cluster, pipeline) = settled(stage).await?;
+        let other = Cluster::start_anew(stage, 18, &[]).await?;
+        testkit::workload::create(&other, false).await?;
+        halts(&pointed_at(stage, &pipeline, &other)?, &["system identifier"]).await
+    })
+}
+
+#[test]
+fn a_missing_slot_halts_and_is_not_created() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        cluster.execute("select pg_drop_replication_slot('tributary')").await?;
+        halts(&pipeline, &["tributary", "does not exist"]).await?;
+        let slots = cluster.value("select count(*) from pg_replication_slots").await?;
+        ensure!(slots.as_deref() == Some("0"), "a slot was created silently");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_lost_slot_halts() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        cluster.execute("alter system set max_slot_wal_keep_size = '16MB'").await?;
+        cluster.execute("alter system set max_wal_size = '64MB'").await?;
+        cluster.execute("select pg_reload_conf()").await?;
+        for _ in 0..8 {
+            cluster
+                .execute(
+                    "insert into unpublished (body) select repeat('x', 1000) from generate_series(1, 5000)",
+                )
+                .await?;
+            cluster.execute("select pg_switch_wal()").await?;
+            cluster.execute("checkpoint").await?;
+        }
+        let status = cluster.value("select wal_status from pg_replication_slots").await?;
+        ensure!(status.as_deref() == Some("lost"), "the slot is {status:?}");
+        halts(&pipeline, &["tributary", "lost"]).await
+    })
+}
+
+#[test]
+fn a_slot_without_log_halts_until_it_is_adopted() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let cluster = rig::cluster(stage, 18, false, &[]).await?;
+        cluster.execute("select pg_create_logical_replication_slot('tributary', 'pgoutput')").await?;
+        let settings = Settings::new(cluster.url(DATABASE), rig::directory(stage));
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        rig::some_rows(&cluster, 1000).await?;
+        halts(&pipeline, &["tributary", "--adopt-slot"]).await?;
+        pipeline.run(&["setup", "--apply"]).await?.expect(4).context("setup without --adopt-slot")?;
+        pipeline.run(&["setup", "--apply", "--adopt-slot"]).await?.success()?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
+#[test]
+fn a_physical_slot_is_refused() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let cluster = rig::cluster(stage, 18, false, &[]).await?;
+        cluster.execute("select pg_create_physical_replication_slot('tributary')").await?;
+        let settings = Settings::new(cluster.url(DATABASE), rig::directory(stage));
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        halts(&pipeline, &["tributary", "pgoutput"]).await
+    })
+}
+
+#[test]
+fn a_missing_publication_halts() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        cluster.execute("drop publication tributary").await?;
+        rig::some_rows(&cluster, 2000).await?;
+        halts(&pipeline, &["publication", "tributary"]).await
+    })
+}
+
+#[test]
+fn a_publication_that_is_dropped_under_the_stream_halts() -> Result<()> {
+    scenario(seconds(150), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        cluster.execute("drop publication tributary").await?;
+        rig::some_rows(&cluster, 2000).await?;
+        let code = daemon.exit_code(seconds(90)).await?;
+        ensure!(code == 4, "exit code {code}: {}", daemon.tail());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_changed_publication_halts_until_it_is_accepted() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        cluster
+            .execute("create table late (id int primary key); alter publication tributary add table late")
+            .await?;
+        rig::some_rows(&cluster, 2000).await?;
+        cluster.execute("insert into late values (1)").await?;
+        halts(&pipeline, &["publication", "--accept-publication"]).await?;
+        pipeline.run(&["setup", "--accept-publication"]).await?.success()?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let cluster = rig::cluster(stage, 18, false, &[]).await?;
+        let settings = Settings::new(cluster.url("nowhere"), rig::directory(stage));
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        let outcome = pipeline.run(&["run"]).await?.expect(2).context("a database that does not exist")?;
+        ensure!(outcome.text().contains("nowhere"), "{}", outcome.text());
+        std::fs::write(pipeline.config(), "[source]\nurl = \"postgresql://127.0.0.1/x\"\nslott = \"x\"\n")?;
+        let outcome = pipeline.run(&["run"]).await?.expect(2).context("a wrong key")?;
+        for word in ["tributary.toml:3", "slott", "slot"] {
+            ensure!(outcome.text().contains(word), "no {word:?} in: {}", outcome.text());
+        }
+        Ok(())
+    })
+}
