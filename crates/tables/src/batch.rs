@@ -246,11 +246,9 @@ fn filled<'a>(
 #[derive(Default)]
 struct Metadata {
     ops: Vec<u8>,
-    lsns: Vec<i64>,
     seqs: Vec<i64>,
-    commit_times: Vec<i64>,
-    xids: Vec<i64>,
-    /// Relations, each with the number of its first row: they come in runs.
+    /// Transactions and relations, each with the number of its first row: they come in runs.
+    stamps: Vec<(usize, TxStamp)>,
     relations: Vec<(usize, Arc<str>)>,
     unchanged: Sparse,
     unchanged_names: StringBuilder,
@@ -276,15 +274,15 @@ impl Metadata {
     /// Appends the rest of a row whose cells are done; what it took beyond [`Metadata::ROW_BYTES`].
     fn append(&mut self, stamp: &TxStamp, change: &Change<'_, '_>) -> usize {
         let row = self.ops.len();
+        if !self.stamps.last().is_some_and(|(_, last)| last == stamp) {
+            self.stamps.push((row, *stamp));
+        }
         let relation = &change.plan.relation;
         if !self.relations.last().is_some_and(|(_, last)| Arc::ptr_eq(last, relation) || last == relation) {
             self.relations.push((row, Arc::clone(relation)));
         }
         self.ops.extend_from_slice(change.op.as_str().as_bytes());
-        self.lsns.push(stamp.commit_lsn.as_i64());
         self.seqs.push(change.seq);
-        self.commit_times.push(stamp.commit_time_unix_micros);
-        self.xids.push(i64::from(stamp.xid.0));
         relation.len()
     }
 
@@ -322,16 +320,20 @@ impl Metadata {
         let rows = self.ops.len();
         let ops = std::mem::take(&mut self.ops);
         let op_offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
-        let take = |column: &mut Vec<i64>| std::mem::take(column);
+        let stamps = std::mem::take(&mut self.stamps);
+        let of_stamps = |value: fn(&TxStamp) -> i64| -> Vec<i64> {
+            runs(&stamps, rows).flat_map(|(stamp, count)| std::iter::repeat_n(value(stamp), count)).collect()
+        };
+        let commit_times = of_stamps(|stamp| stamp.commit_time_unix_micros);
         let data_type = |place: usize| schema.fields().get(place).map(|field| field.data_type());
         let unchanged = self.finish_unchanged(rows, data_type(6))?;
         let raw = self.finish_raw(rows, data_type(7))?;
         Ok(vec![
             Arc::new(StringArray::try_new(op_offsets, Buffer::from_vec(ops), None)?),
-            Arc::new(Int64Array::from(take(&mut self.lsns))),
-            Arc::new(Int64Array::from(take(&mut self.seqs))),
-            Arc::new(TimestampMicrosecondArray::from(take(&mut self.commit_times)).with_timezone(UTC)),
-            Arc::new(Int64Array::from(take(&mut self.xids))),
+            Arc::new(Int64Array::from(of_stamps(|stamp| stamp.commit_lsn.as_i64()))),
+            Arc::new(Int64Array::from(std::mem::take(&mut self.seqs))),
+            Arc::new(TimestampMicrosecondArray::from(commit_times).with_timezone(UTC)),
+            Arc::new(Int64Array::from(of_stamps(|stamp| i64::from(stamp.xid.0)))),
             Arc::new(self.finish_relations(rows)?),
             unchanged,
             raw,
@@ -339,11 +341,8 @@ impl Metadata {
     }
 
     fn finish_relations(&mut self, rows: usize) -> Result<StringArray, CellError> {
-        let runs = std::mem::take(&mut self.relations);
-        let ends = runs.iter().skip(1).map(|(start, _)| *start).chain(std::iter::once(rows));
         let mut relations = StringBuilder::with_capacity(rows, 0);
-        for ((start, relation), end) in runs.iter().zip(ends) {
-            let count = end.saturating_sub(*start);
+        for (relation, count) in runs(&std::mem::take(&mut self.relations), rows) {
             let held = relations.values_slice().len();
             if reserve(held, relation.len().saturating_mul(count)).is_err() {
                 return Err(CellError::Full {
@@ -371,6 +370,12 @@ impl Metadata {
         let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
         Ok(Arc::new(MapArray::try_new(FieldRef::clone(entry), offsets, entries, validity, *is_sorted)?))
     }
+}
+
+/// Values that come in runs, each with its count, of so many rows in all.
+fn runs<T>(starts: &[(usize, T)], rows: usize) -> impl Iterator<Item = (&T, usize)> {
+    let ends = starts.iter().skip(1).map(|(start, _)| *start).chain(std::iter::once(rows));
+    starts.iter().zip(ends).map(|((start, value), end)| (value, end.saturating_sub(*start)))
 }
 
 impl Sparse {

@@ -471,6 +471,7 @@ fn civil_from_days(day: i64) -> (i64, i64, i64) {
 trait Float: Copy + PartialEq + std::fmt::LowerExp + std::fmt::Display + std::str::FromStr {
     /// Decimal exponents from here on are printed with an exponent.
     const EXPONENT_MIN: i32;
+    /// The text of what has no digits to choose.
     fn special(self) -> Option<&'static [u8]>;
 }
 
@@ -488,6 +489,8 @@ impl Float for f64 {
             _ if self.is_nan() => Some(b"NaN"),
             f64::INFINITY => Some(b"Infinity"),
             f64::NEG_INFINITY => Some(b"-Infinity"),
+            0.0 if self.is_sign_negative() => Some(b"-0"),
+            0.0 => Some(b"0"),
             _ => None,
         }
     }
@@ -498,24 +501,44 @@ fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
     if let Some(special) = value.special() {
         return text.extend_from_slice(special);
     }
-    let shortest = format!("{value:e}");
-    let shortest = if is_inside(&shortest, value) {
-        shortest
-    } else {
-        // Postgres never takes a decimal that lies half-way to the next float, as Rust does.
-        (0..=17)
-            .map(|digits| format!("{value:.digits$e}"))
-            .find(|longer| is_inside(longer, value))
-            .unwrap_or(shortest)
-    };
-    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let decimal = shortest_decimal(value);
+    let (digits, exponent) = decimal.split_once('e').unwrap_or((&decimal, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..F::EXPONENT_MIN).contains(&exponent) {
-        // Rust's plain form has the same digits: no number this short lies half-way.
-        return write(text, format_args!("{value}"));
+    if !(-4..F::EXPONENT_MIN).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return write(text, format_args!("{digits}e{sign}{:02}", exponent.unsigned_abs()));
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    write(text, format_args!("{digits}e{sign}{:02}", exponent.unsigned_abs()));
+    if digits.starts_with('-') {
+        text.push(b'-');
+    }
+    let mut place = exponent;
+    if place < 0 {
+        text.extend_from_slice(b"0.");
+        text.extend((place..-1).map(|_| b'0'));
+    }
+    for digit in digits.bytes().filter(u8::is_ascii_digit) {
+        if place == -1 && exponent >= 0 {
+            text.push(b'.');
+        }
+        text.push(digit);
+        place -= 1;
+    }
+    text.extend((0..=place).map(|_| b'0'));
+}
+
+/// The decimal with the least digits that rounds to the float, as Postgres chooses among several: the nearest, the
+/// even one of two, and never one that lies half-way to the next float. Rust differs in the last two.
+fn shortest_decimal<F: Float>(value: F) -> String {
+    let shortest = format!("{value:e}");
+    let (digits, _) = shortest.split_once('e').unwrap_or((&shortest, ""));
+    let fraction = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let nearest = format!("{value:.fraction$e}");
+    let longer = (fraction + 1..=FLOAT_DIGITS_MAX).map(|fraction| format!("{value:.fraction$e}"));
+    [nearest, shortest.clone()]
+        .into_iter()
+        .chain(longer)
+        .find(|decimal| is_inside(decimal, value))
+        .unwrap_or(shortest)
 }
 
 /// Whether a decimal lies strictly within the interval that rounds to the float: decimals just beside it do too.
@@ -569,6 +592,9 @@ const DIMENSIONS_MAX: u32 = 6;
 
 /// `NUMERIC_DSCALE_MAX`
 const DISPLAY_SCALE_MAX: u16 = 0x3FFF;
+
+/// Digits after the first: seventeen tell any two floats apart.
+const FLOAT_DIGITS_MAX: usize = 16;
 
 /// Nine digits of base 10000 are 36 decimal ones, which fit into 128 bits whatever their point is.
 const SHORT_NUMERIC_DIGITS: usize = 9;

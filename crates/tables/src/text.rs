@@ -115,31 +115,53 @@ fn is_zero_literal(text: &[u8]) -> bool {
 
 /// A numeric as the unscaled integer of `Decimal128(precision, scale)`.
 pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Result<Held<i128>, Malformed> {
-    let Some(number) = Number::read(text)? else { return Ok(Held::Nothing) };
     let scale = usize::try_from(scale).map_err(|_| Malformed)?;
+    if let Some((is_negative, unscaled)) = short_decimal(text, scale) {
+        return Ok(signed(Some(unscaled.into()), is_negative, precision));
+    }
+    let Some(number) = Number::read(text)? else { return Ok(Held::Nothing) };
     let (kept, rest) = number.fraction.split_at_checked(scale).unwrap_or((number.fraction, &[]));
     if rest.iter().any(|digit| *digit != b'0') {
         return Ok(Held::Nothing);
     }
-    let missing = scale - kept.len();
-    // Eighteen digits fit into 64 bits, and most numbers have no more.
-    let unscaled = if number.whole.len() + scale <= 18 {
-        let short = |digits: &[u8], value: u64| {
-            digits.iter().fold(value, |value, digit| value * 10 + u64::from(digit.wrapping_sub(b'0')))
-        };
-        let padding = POWERS_OF_TEN_64.get(missing).copied().unwrap_or(0);
-        Some(u128::from(short(kept, short(number.whole, 0)) * padding))
-    } else {
-        let long = |digits: &[u8], value: u128| {
-            digits.iter().try_fold(value, |value, digit| {
-                value.checked_mul(10)?.checked_add(u128::from(digit.wrapping_sub(b'0')))
-            })
-        };
-        long(number.whole, 0)
-            .and_then(|value| long(kept, value))
-            .and_then(|value| value.checked_mul(*POWERS_OF_TEN.get(missing)?))
-    };
+    let mut digits = number.whole.iter().chain(kept);
+    let unscaled = digits.try_fold(0, |value: u128, digit| {
+        value.checked_mul(10)?.checked_add(u128::from(digit.wrapping_sub(b'0')))
+    });
+    let padding = POWERS_OF_TEN.get(scale - kept.len()).copied();
+    let unscaled = unscaled.zip(padding).and_then(|(value, padding)| value.checked_mul(padding));
     Ok(signed(unscaled, number.is_negative, precision))
+}
+
+/// The sign and unscaled magnitude of a number that 64 bits hold, in one pass over its bytes. `None` leaves the
+/// verdict to [`Number`]: the number may be long, have more digits after the point than the scale, or be none.
+fn short_decimal(text: &[u8], scale: usize) -> Option<(bool, u64)> {
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    // 10^19 is below 2^64.
+    if digits.len() > 19 {
+        return None;
+    }
+    let mut value = 0_u64;
+    let mut point = None;
+    for (place, byte) in digits.iter().enumerate() {
+        match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 => value = value.wrapping_mul(10).wrapping_add(u64::from(digit)),
+            _ if *byte == b'.' && point.is_none() => point = Some(place),
+            _ => return None,
+        }
+    }
+    let (whole, fraction) = match point {
+        None => (digits.len(), 0),
+        Some(point) => (point, digits.len() - point - 1),
+    };
+    if whole == 0 || (point.is_some() && fraction == 0) {
+        return None;
+    }
+    let padding = POWERS_OF_TEN_64.get(scale.checked_sub(fraction)?)?;
+    Some((is_negative, value.checked_mul(*padding)?))
 }
 
 /// The decimal of that magnitude, if it has no more than `precision` digits.
@@ -220,32 +242,31 @@ pub(crate) fn timestamptz(text: &[u8]) -> Result<Held<i64>, Malformed> {
 }
 
 fn point_in_time(text: &[u8], has_offset: bool) -> Result<Held<i64>, Malformed> {
-    match text {
-        b"infinity" => return Ok(Held::Clamped(MICROS_MAX)),
-        b"-infinity" => return Ok(Held::Clamped(MICROS_MIN)),
-        _ => {}
-    }
-    let (text, era) = match text.strip_suffix(b" BC") {
-        Some(text) => (text, Era::BeforeChrist),
-        None => (text, Era::Common),
+    let (date, rest) = match text.split_at_checked(10) {
+        Some((date, [b' ', rest @ ..])) => (date, rest),
+        // A year of more than four digits, or no year at all.
+        _ => match text {
+            b"infinity" => return Ok(Held::Clamped(MICROS_MAX)),
+            b"-infinity" => return Ok(Held::Clamped(MICROS_MIN)),
+            text => split_once(text, |byte| byte == b' ').ok_or(Malformed)?,
+        },
     };
-    let (date, rest) = split_once(text, |byte| byte == b' ').ok_or(Malformed)?;
-    let (clock, offset) = if has_offset {
-        let sign = rest.iter().position(|byte| matches!(byte, b'+' | b'-')).ok_or(Malformed)?;
-        let (clock, offset) = rest.split_at_checked(sign).ok_or(Malformed)?;
-        (clock, offset_micros(offset)?)
-    } else {
-        (rest, 0)
+    let (micros, rest) = clock(rest)?;
+    let (offset, era) = match rest {
+        [offset @ .., b' ', b'B', b'C'] => (offset, Era::BeforeChrist),
+        offset => (offset, Era::Common),
     };
-    let day = day_of(date, era)?;
-    let micros = micros_of_day(clock)?;
+    let offset = match (has_offset, offset) {
+        (false, []) | (true, b"+00") => 0,
+        (true, offset) => offset_micros(offset)?,
+        (false, _) => return Err(Malformed),
+    };
     if micros >= MICROS_PER_DAY {
         return Err(Malformed);
     }
-    Ok(held_micros(
-        day.checked_mul(MICROS_PER_DAY).and_then(|midnight| midnight.checked_add(micros - offset)),
-        day,
-    ))
+    let day = day_of(date, era)?;
+    let midnight = day.checked_mul(MICROS_PER_DAY);
+    Ok(held_micros(midnight.and_then(|midnight| midnight.checked_add(micros - offset)), day))
 }
 
 /// A point in time within the years 1 to 9999; `None` if it overflowed, to the side that `sign` is on.
@@ -313,21 +334,41 @@ pub(crate) fn time(text: &[u8]) -> Result<[u8; 15], Malformed> {
     Ok(clock_text(micros_of_day(text)?))
 }
 
-/// Microseconds since midnight of `HH:MM:SS[.f…]`; 24:00:00 is the last.
+/// Microseconds since midnight of `HH:MM:SS[.f…]`.
 fn micros_of_day(text: &[u8]) -> Result<i64, Malformed> {
-    let [h1, h2, b':', m1, m2, b':', s1, s2, fraction @ ..] = text else { return Err(Malformed) };
+    match clock(text)? {
+        (micros, []) => Ok(micros),
+        _ => Err(Malformed),
+    }
+}
+
+/// Microseconds since midnight of a clock, of which 24:00:00 is the last, and what follows it.
+fn clock(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
+    let [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = text else { return Err(Malformed) };
     let (hours, minutes, seconds) = (pair(*h1, *h2)?, pair(*m1, *m2)?, pair(*s1, *s2)?);
-    let fraction = match fraction {
-        [] => 0,
-        [b'.', digits @ ..] if (1..=6).contains(&digits.len()) => {
-            let padding = POWERS_OF_TEN_64.get(6 - digits.len()).copied().unwrap_or(0);
-            i64::try_from(natural(digits)? * padding).map_err(|_| Malformed)?
-        }
-        _ => return Err(Malformed),
+    let (fraction, rest) = match rest {
+        [b'.', digits @ ..] => fraction_micros(digits)?,
+        rest => (0, rest),
     };
     let micros = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + fraction;
     let is_on_clock = minutes < 60 && seconds < 60 && micros <= MICROS_PER_DAY;
-    is_on_clock.then_some(micros).ok_or(Malformed)
+    is_on_clock.then_some((micros, rest)).ok_or(Malformed)
+}
+
+/// Microseconds of one to six digits after the point, and what follows them.
+fn fraction_micros(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
+    let mut micros = 0;
+    let mut unit = 1_000_000;
+    let mut rest = text;
+    while let [byte @ b'0'..=b'9', after @ ..] = rest {
+        unit /= 10;
+        if unit == 0 {
+            return Err(Malformed);
+        }
+        micros += i64::from(byte - b'0') * unit;
+        rest = after;
+    }
+    if unit == 1_000_000 { Err(Malformed) } else { Ok((micros, rest)) }
 }
 
 /// Microseconds east of UTC of `+HH[:MM[:SS]]`.
@@ -371,14 +412,13 @@ fn two_digits(number: i64) -> [u8; 2] {
 /// A UUID in lower case.
 pub(crate) fn uuid(text: &[u8]) -> Result<[u8; 36], Malformed> {
     let mut lower = <[u8; 36]>::try_from(text).map_err(|_| Malformed)?;
-    for (place, byte) in lower.iter_mut().enumerate() {
+    let mut is_uuid = true;
+    for (byte, pattern) in lower.iter_mut().zip(UUID_PATTERN) {
         let is_hyphen = *byte == b'-';
-        if is_hyphen != matches!(place, 8 | 13 | 18 | 23) || !(is_hyphen || byte.is_ascii_hexdigit()) {
-            return Err(Malformed);
-        }
+        is_uuid &= is_hyphen == (*pattern == b'-') && (is_hyphen | byte.is_ascii_hexdigit());
         byte.make_ascii_lowercase();
     }
-    Ok(lower)
+    is_uuid.then_some(lower).ok_or(Malformed)
 }
 
 /// The hexadecimal digits of a bytea, two a byte.
@@ -557,6 +597,8 @@ const POWERS_OF_TEN_64: [u64; 19] = {
     }
     powers
 };
+
+const UUID_PATTERN: &[u8; 36] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 
 /// Up to the 38 digits of the widest decimal.
 #[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]

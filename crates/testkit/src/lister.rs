@@ -6,6 +6,7 @@
 //! Fails: [`Lister::finish`] with the first such file.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
@@ -100,12 +101,11 @@ fn compare(
         }
     }
     for (name, identity) in now {
-        if !known.contains_key(&name) {
-            if let Place::Directory(folder) = place {
-                refuse_incomplete(&folder.join(&name)).with_context(|| name.clone())?;
-            }
-            known.insert(name, identity);
+        let Entry::Vacant(vacant) = known.entry(name) else { continue };
+        if let Place::Directory(folder) = place {
+            refuse_incomplete(&folder.join(vacant.key())).with_context(|| vacant.key().clone())?;
         }
+        vacant.insert(identity);
     }
     Ok(())
 }

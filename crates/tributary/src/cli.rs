@@ -210,7 +210,9 @@ fn install_panic_hook() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default(panic);
-        let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+        let place = panic
+            .location()
+            .map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
         let _ = writeln!(
             std::io::stderr(),
             "error: tributary has a bug{place}\n  hint   nothing is lost: start it again; please report the lines above"

@@ -151,11 +151,17 @@ impl Location {
             if bucket.is_empty() {
                 return Err("`lake.url` names no bucket".to_owned());
             }
-            return Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() });
+            return Ok(Location::S3 {
+                bucket: bucket.to_owned(),
+                prefix: prefix.trim_matches('/').to_owned(),
+            });
         }
         if let Some(path) = url.strip_prefix("file://") {
             if !path.starts_with('/') {
-                return Err("a `file://` URL names an absolute path, with three slashes: file:///var/lib/lake".to_owned());
+                return Err(
+                    "a `file://` URL names an absolute path, with three slashes: file:///var/lib/lake"
+                        .to_owned(),
+                );
             }
             return Ok(Location::Directory(PathBuf::from(path)));
         }
@@ -392,7 +398,10 @@ impl Config {
             Some(path) => Some((path.display().to_string(), read(path)?)),
             None => None,
         };
-        Config::from_parts(file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), &Environment::of_process())
+        Config::from_parts(
+            file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
+            &Environment::of_process(),
+        )
     }
 
     /// Reads a text under a file's name, without the environment.
@@ -421,7 +430,10 @@ impl Config {
     /// What is allowed and still worth a word.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let urls = [("source.url", Some(&self.source.url)), ("source.catalog_url", self.source.catalog_url.as_ref())];
+        let urls = [
+            ("source.url", Some(&self.source.url)),
+            ("source.catalog_url", self.source.catalog_url.as_ref()),
+        ];
         for (key, url) in urls {
             if url.is_some_and(ConnectionUrl::has_password) {
                 warnings.push(format!(
@@ -435,9 +447,10 @@ impl Config {
     /// What the types cannot forbid.
     fn check(&self) -> Result<(), Problem> {
         self.check_source()?;
-        Location::parse(&self.lake.url).map_err(|what| Problem::at("lake.url", what).hint(
-            "lake.url = \"s3://bucket/prefix\", or file:///path; or set TRIBUTARY_LAKE__URL",
-        ))?;
+        Location::parse(&self.lake.url).map_err(|what| {
+            Problem::at("lake.url", what)
+                .hint("lake.url = \"s3://bucket/prefix\", or file:///path; or set TRIBUTARY_LAKE__URL")
+        })?;
         in_range("lake.s3.part_size", self.lake.s3.part_size, PART_SIZE)?;
         in_range("cut.file_size", self.cut.file_size, FILE_SIZE)?;
         in_range("memory.budget", self.memory.budget, BUDGET)?;
@@ -468,24 +481,32 @@ impl Config {
             ));
         }
         if source.publication.is_empty() || source.publication.iter().any(String::is_empty) {
-            return Err(Problem::at("source.publication", "`source.publication` names at least one publication"));
+            return Err(Problem::at(
+                "source.publication",
+                "`source.publication` names at least one publication",
+            ));
         }
         Ok(())
     }
 
     fn check_tables(&self) -> Result<(), Problem> {
-        let of = |globs: &[String]| tables::fold::Selection::new(globs, &[]).map(drop).map_err(|error| error.to_string());
+        let of = |globs: &[String]| {
+            tables::fold::Selection::new(globs, &[]).map(drop).map_err(|error| error.to_string())
+        };
         of(&self.tables.include).map_err(|what| Problem::at("tables.include", what).hint(GLOBS))?;
         of(&self.tables.exclude).map_err(|what| Problem::at("tables.exclude", what).hint(GLOBS))?;
         if self.tables.include.is_empty() {
-            return Err(Problem::at("tables.include", "`tables.include` names no table").hint("[\"*.*\"] is all of them"));
+            return Err(Problem::at("tables.include", "`tables.include` names no table")
+                .hint("[\"*.*\"] is all of them"));
         }
         Ok(())
     }
 
     fn check_listen(&self) -> Result<(), Problem> {
         let listen = &self.http.listen;
-        let has_port = listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let has_port = listen
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         if listen.is_empty() || has_port {
             return Ok(());
         }
@@ -496,7 +517,8 @@ impl Config {
     /// What this version cannot do is refused: a setting without an effect would be a silent lie.
     fn check_version(&self) -> Result<(), Problem> {
         let not_yet = |key: &'static str, what: &str| {
-            Err(Problem::at(key, format!("{what} is not in this version yet")).hint(format!("remove `{key}`")))
+            Err(Problem::at(key, format!("{what} is not in this version yet"))
+                .hint(format!("remove `{key}`")))
         };
         if !self.partitions.pattern.is_empty() {
             return not_yet("partitions.pattern", "folding tables by the pattern of their name");
@@ -559,7 +581,8 @@ const FILE_SIZE: RangeInclusive<ByteSize> = ByteSize::kibibytes(64)..=ByteSize::
 /// Below 32 MiB a single row group and its parts would not fit.
 const BUDGET: RangeInclusive<ByteSize> = ByteSize::mebibytes(32)..=ByteSize::mebibytes(1 << 20);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
-const GLOBS: &str = "globs are on schema.table, `*` any text and `?` one character: [\"public.*\", \"sales.orders\"]";
+const GLOBS: &str =
+    "globs are on schema.table, `*` any text and `?` one character: [\"public.*\", \"sales.orders\"]";
 
 #[cfg(test)]
 mod tests;

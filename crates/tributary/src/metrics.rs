@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use pgoutput::Lsn;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::status::VERSION;
@@ -62,31 +63,55 @@ impl Metrics {
             let buckets = SECONDS_BUCKETS.to_vec();
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
         };
-        let lag_seconds = Gauge::new("tributary_lag_seconds", "Age of the oldest committed row that is not published yet.");
+        let lag_seconds =
+            Gauge::new("tributary_lag_seconds", "Age of the oldest committed row that is not published yet.");
         gauges("tributary_build_info", "Always 1; the version is the label.", "version")
             .with_label_values(&[VERSION])
             .set(1);
         let metrics = Metrics {
             tables: Mutex::default(),
-            received_lsn: gauge("tributary_received_lsn", "End of the last transaction received from Postgres."),
+            received_lsn: gauge(
+                "tributary_received_lsn",
+                "End of the last transaction received from Postgres.",
+            ),
             cut_lsn: gauge("tributary_cut_lsn", "End of the last cut."),
             logged_lsn: gauge("tributary_logged_lsn", "End of the last cut whose log entry is durable."),
             published_lsn: gauge("tributary_published_lsn", "End of the last cut whose files are visible."),
             confirmed_lsn: gauge("tributary_confirmed_lsn", "What Postgres was told it may forget."),
-            lag_bytes: gauge("tributary_lag_bytes", "Bytes of log that were received and are not published yet."),
+            lag_bytes: gauge(
+                "tributary_lag_bytes",
+                "Bytes of log that were received and are not published yet.",
+            ),
             lag_seconds: register(&registry, lag_seconds),
-            slot_retained_bytes: gauge("tributary_slot_retained_bytes", "Bytes of log that Postgres keeps for the slot."),
+            slot_retained_bytes: gauge(
+                "tributary_slot_retained_bytes",
+                "Bytes of log that Postgres keeps for the slot.",
+            ),
             ready: gauge("tributary_ready", "1 while the stream runs."),
-            reading_paused: gauge("tributary_reading_paused", "1 while the memory budget is used up and nothing is read."),
+            reading_paused: gauge(
+                "tributary_reading_paused",
+                "1 while the memory budget is used up and nothing is read.",
+            ),
             log_seconds: seconds("tributary_log_seconds", "From the end of a cut to its durable log entry."),
-            publish_seconds: seconds("tributary_publish_seconds", "From the durable log entry to the last visible file."),
+            publish_seconds: seconds(
+                "tributary_publish_seconds",
+                "From the durable log entry to the last visible file.",
+            ),
             rows: counters("tributary_rows_total", "Rows published.", "table"),
             files: counters("tributary_files_total", "Files published.", "table"),
             bytes: counters("tributary_bytes_total", "Bytes of files published.", "table"),
-            lossy_cells: counters("tributary_lossy_cells_total", "Cells whose exact text went to _cdc_raw.", "table"),
+            lossy_cells: counters(
+                "tributary_lossy_cells_total",
+                "Cells whose exact text went to _cdc_raw.",
+                "table",
+            ),
             log_entries: counters("tributary_log_entries_total", "Log entries written.", "kind"),
             errors: counters("tributary_errors_total", "Errors, by what had to happen next.", "kind"),
-            memory: gauges("tributary_memory_bytes", "Bytes of the memory budget in use, by purpose.", "part"),
+            memory: gauges(
+                "tributary_memory_bytes",
+                "Bytes of the memory budget in use, by purpose.",
+                "part",
+            ),
             cuts: counter("tributary_cuts_total", "Cuts published."),
             reconnects: counter("tributary_reconnects_total", "Streams that ended and were begun again."),
             registry: registry.clone(),

@@ -326,7 +326,11 @@ impl Shared {
     /// Keeps an error; only the last [`ERRORS_MAX`] stay.
     pub fn error(&self, chain: String, kind: &str) {
         self.metrics.error(kind);
-        let error = ErrorStatus { at: lake::time::rfc3339(clock::unix_micros()), kind: kind.to_owned(), error: chain };
+        let error = ErrorStatus {
+            at: lake::time::rfc3339(clock::unix_micros()),
+            kind: kind.to_owned(),
+            error: chain,
+        };
         let mut inner = self.lock();
         if inner.errors.len() >= ERRORS_MAX {
             inner.errors.pop_front();

@@ -5,6 +5,8 @@
 //! Holds: every test has its own database, roles and slots, and leaves the server as it was.
 //! Fails: prints that it was skipped when no server is named.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test; the lints spare only its test functions")]
+
 #[path = "session/catalogs.rs"]
 mod catalogs;
 #[path = "session/sign_in.rs"]
@@ -57,7 +59,8 @@ impl Server {
     }
 
     pub(crate) async fn sql(&self, database: &str) -> Sql {
-        let sql = connect_sql(&self.options("postgres", database, "sslmode=disable")).await.expect("a session");
+        let sql =
+            connect_sql(&self.options("postgres", database, "sslmode=disable")).await.expect("a session");
         sql.execute("path", "SET search_path = public").await.expect("set");
         sql
     }
@@ -74,7 +77,9 @@ impl Server {
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{name}'"
         );
         sql.query("left-over slots", &slots, &[]).await.expect("dropped");
-        sql.execute("left-over database", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+        sql.execute("left-over database", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .await
+            .unwrap();
         sql.execute("database", &format!("CREATE DATABASE {name}")).await.expect("a database");
         self.sql(name).await
     }
@@ -82,7 +87,8 @@ impl Server {
     /// A role with REPLICATION and nothing else, and the database's grants as they are by default.
     pub(crate) async fn replication_role(&self, name: &str) {
         let sql = self.sql("postgres").await;
-        let exists = sql.query("role", "SELECT 1 FROM pg_roles WHERE rolname = $1::text", &[&name]).await.unwrap();
+        let exists =
+            sql.query("role", "SELECT 1 FROM pg_roles WHERE rolname = $1::text", &[&name]).await.unwrap();
         if exists.is_empty() {
             sql.execute("role", &format!("CREATE ROLE {name} LOGIN REPLICATION")).await.expect("a role");
         }
@@ -100,7 +106,11 @@ pub(crate) fn start(slot: &str, from: Lsn, publication: &str) -> Start {
 }
 
 /// Creates a slot and streams from it, as the same user.
-pub(crate) async fn stream_from_new_slot(options: &ConnectOptions, slot: &str, publication: &str) -> (Stream, Lsn) {
+pub(crate) async fn stream_from_new_slot(
+    options: &ConnectOptions,
+    slot: &str,
+    publication: &str,
+) -> (Stream, Lsn) {
     let mut session = Session::connect(options).await.expect("a session");
     let created = session.create_slot(slot, Duration::from_secs(30)).await.expect("a slot");
     let stream = session.start(&start(slot, created.consistent_point, publication)).await.expect("a stream");

@@ -113,6 +113,9 @@ fn t92_floats_are_shortest_but_never_half_way() {
     assert_eq!(text(1e14), "100000000000000");
     assert_eq!(text(-0.0), "-0");
     assert_eq!(text(0.00001), "1e-05");
+    assert_eq!(text(-0.00012345), "-0.00012345");
+    // -682097043695826.25, half-way between two decimals of sixteen digits.
+    assert_eq!(text(f64::from_bits(0xC303_62E8_BFEF_4692)), "-682097043695826.2");
     let text = |value: f32| rendered(&Codec::Float4, &value.to_be_bytes());
     assert_eq!(text(1e6), "1e+06");
     assert_eq!(text(8_589_934_592.0), "8.589935e+09");

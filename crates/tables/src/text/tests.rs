@@ -11,7 +11,10 @@ fn unscaled(text: &str, precision: u8, scale: i8) -> Option<i128> {
     }
 }
 
-fn elements(text: &str) -> Result<(bool, Vec<Option<Vec<u8>>>), Malformed> {
+/// Whether the array starts at one, and its elements.
+type Elements = (bool, Vec<Option<Vec<u8>>>);
+
+fn elements(text: &str) -> Result<Elements, Malformed> {
     let ArrayText::Flat { starts_at_one, mut elements } = array(text.as_bytes())? else {
         return Err(Malformed);
     };

@@ -97,7 +97,12 @@ impl Report {
             }
         }
         let count = |label: &str| self.checks.iter().filter(|check| check.state.label() == label).count();
-        out.push_str(&format!("\n{} ok, {} warnings, {} failures\n", count("ok"), count("warn"), count("fail")));
+        out.push_str(&format!(
+            "\n{} ok, {} warnings, {} failures\n",
+            count("ok"),
+            count("warn"),
+            count("fail")
+        ));
         out
     }
 }

@@ -36,9 +36,11 @@ pub(super) async fn before_first_slot(config: &Config) -> Result<Option<Existing
 /// Published and included tables that take up space.
 pub(super) async fn in_published(sql: &Sql, config: &Config) -> Result<Option<Existing>> {
     let selection = selection(config)?;
-    let facts = catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let facts =
+        catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
     let is_wanted = |root: &tables::lineage::RootFacts| selection.includes(&root.schema, &root.name);
-    let roots: BTreeSet<u32> = facts.roots.iter().filter(|root| is_wanted(root)).map(|root| root.oid.0).collect();
+    let roots: BTreeSet<u32> =
+        facts.roots.iter().filter(|root| is_wanted(root)).map(|root| root.oid.0).collect();
     let leaves = facts.leaves.iter().filter(|leaf| roots.contains(&leaf.root.0));
     let relations: Vec<u32> = leaves.map(|leaf| leaf.oid.0).chain(roots.iter().copied()).collect();
     let rows = sql.query("tables that have rows already", WITH_SPACE, &[&relations]).await?;

@@ -120,10 +120,12 @@ fn show_entry(entry: &Entry, lsn: Option<Lsn>) -> String {
     }
     let mut rows = Vec::new();
     for table in &entry.tables {
-        let files = table.files.iter().filter(|file| lsn.is_none_or(|lsn| {
-            let [first, last] = file.lsn_range;
-            (first..=last).contains(&lsn)
-        }));
+        let files = table.files.iter().filter(|file| {
+            lsn.is_none_or(|lsn| {
+                let [first, last] = file.lsn_range;
+                (first..=last).contains(&lsn)
+            })
+        });
         for file in files {
             let [first, last] = file.lsn_range;
             rows.push(vec![
@@ -146,12 +148,20 @@ fn event_line(event: &Event) -> String {
     match event {
         Event::Schema { table, schema_id, .. } => format!("schema version {schema_id} of {table}"),
         Event::Attach { root, leaves } => format!("{} leaves of the root with OID {root}", leaves.len()),
-        Event::Truncate { table, relation, commit_lsn } => format!("truncate of {relation} (table {table}) at {commit_lsn}"),
+        Event::Truncate { table, relation, commit_lsn } => {
+            format!("truncate of {relation} (table {table}) at {commit_lsn}")
+        }
         Event::Timeline { from, to } => format!("timeline {from} became {to}"),
         Event::Publication { names, definition } => {
-            format!("publication {} with definition {}", names.join(", "), definition.get(..12).unwrap_or(definition))
+            format!(
+                "publication {} with definition {}",
+                names.join(", "),
+                definition.get(..12).unwrap_or(definition)
+            )
         }
-        Event::Orphan { relation, table } => format!("{table} (OID {relation}) became a table of its own: the catalogs do not know it"),
+        Event::Orphan { relation, table } => {
+            format!("{table} (OID {relation}) became a table of its own: the catalogs do not know it")
+        }
         Event::Void { seq, reason } => format!("log entry {seq} counts no more: {reason}"),
         Event::Other(value) => value.get("kind").and_then(Value::as_str).unwrap_or("unknown").to_owned(),
     }
@@ -207,7 +217,11 @@ async fn find(last: u64, lsn: Lsn, read: impl AsyncFn(u64) -> Result<Entry>) -> 
 }
 
 /// The void entry that takes an entry back; only `open` entries can stand in between.
-async fn voided_by(entry: &Entry, last: u64, read: &impl AsyncFn(u64) -> Result<Entry>) -> Result<Option<u64>> {
+async fn voided_by(
+    entry: &Entry,
+    last: u64,
+    read: &impl AsyncFn(u64) -> Result<Entry>,
+) -> Result<Option<u64>> {
     for seq in entry.seq + 1..=last {
         match read(seq).await?.kind {
             EntryKind::Void => return Ok(Some(seq)),
@@ -253,7 +267,11 @@ fn show_state(store: &dyn Store, state: &State) -> String {
         .collect();
     if !rows.is_empty() {
         out.push('\n');
-        out.push_str(&text::columns(&["table", "OID", "schema", "rows", "files", "size", "folder"], &[1, 2, 3, 4, 5], &rows));
+        out.push_str(&text::columns(
+            &["table", "OID", "schema", "rows", "files", "size", "folder"],
+            &[1, 2, 3, 4, 5],
+            &rows,
+        ));
     }
     out
 }

@@ -18,7 +18,8 @@ use crate::source::{Sql, slot};
 pub(super) async fn refuse_while_active(sql: &Sql, name: &str) -> Result<()> {
     match slot::slot(sql, name).await? {
         Some(found) if found.active => {
-            let pid = found.active_pid.map_or_else(String::new, |pid| format!(" (process {pid} of the server)"));
+            let pid =
+                found.active_pid.map_or_else(String::new, |pid| format!(" (process {pid} of the server)"));
             Err(Error::definite(format!("slot `{name}` is in use{pid}")).hint("stop the daemon first"))
         }
         Some(_) | None => Ok(()),

@@ -21,7 +21,9 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
     let mut state = log::load(store)
         .await?
         .ok_or_else(|| Error::definite(format!("the lake at {} has no log", store.url())))?;
-    let nothing = |why: &str| Ok(Answer::new(format!("nothing to repair: {why}\n"), json!({"repaired": false, "reason": why})));
+    let nothing = |why: &str| {
+        Ok(Answer::new(format!("nothing to repair: {why}\n"), json!({"repaired": false, "reason": why})))
+    };
     let Some(entry) = state.last_cut.clone() else { return nothing("the last cut is published") };
     let Some(missing) = publish::first_missing(store, &entry).await? else {
         return nothing("every file of the last cut is there, or can still be published");

@@ -46,7 +46,12 @@ pub(super) async fn run(args: &RunArgs, config: &Config) -> Result<Answer> {
         }
         Err(failure) => {
             if !std::io::stderr().is_terminal() {
-                error!(kind = failure.kind().label(), hint = failure.hint_text(), error = failure.chain(), "ended");
+                error!(
+                    kind = failure.kind().label(),
+                    hint = failure.hint_text(),
+                    error = failure.chain(),
+                    "ended"
+                );
             }
             Err(failure)
         }
@@ -92,7 +97,8 @@ async fn warn_of_existing_rows(config: &Config) {
 
 /// A task that ends only with the process.
 fn obey_signals(stop: watch::Sender<bool>) -> Result<impl Future<Output = Result<()>> + Send> {
-    let listen = |kind| signal(kind).map_err(|error| Error::bug("signals cannot be received").caused_by(error));
+    let listen =
+        |kind| signal(kind).map_err(|error| Error::bug("signals cannot be received").caused_by(error));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     Ok(async move {
@@ -103,7 +109,10 @@ fn obey_signals(stop: watch::Sender<bool>) -> Result<impl Future<Output = Result
                 _ = interrupt.recv() => "SIGINT",
             };
             if is_second {
-                warn!(signal = name, "told to stop twice, leaving at once; what is not published is streamed again next time");
+                warn!(
+                    signal = name,
+                    "told to stop twice, leaving at once; what is not published is streamed again next time"
+                );
                 std::process::exit(1);
             }
             is_second = true;

@@ -20,7 +20,7 @@ mod plan;
 mod statements;
 
 pub(crate) use identity::{Remedy, remedies};
-pub(crate) use plan::{Plan, candidates};
+use plan::Plan;
 
 /// Arguments of `setup`.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,7 +70,9 @@ fn offline(config: &Config, options: &ConnectOptions, error: &Error) -> Answer {
 }
 
 fn print(plan: &Plan) -> Answer {
-    let mut out = String::from("-- What Tributary needs in Postgres. Run it as an administrator, or let `tributary setup --apply` create\n-- publication and slot.\n");
+    let mut out = String::from(
+        "-- What Tributary needs in Postgres. Run it as an administrator, or let `tributary setup --apply` create\n-- publication and slot.\n",
+    );
     for step in &plan.steps {
         out.push_str(&format!("\n-- {}: {}\n", step.title, step.state.label()));
         for statement in &step.sql {
@@ -83,10 +85,19 @@ fn print(plan: &Plan) -> Answer {
     }
     out.push_str(&warnings_text(plan));
     out.push_str("\n-- Then: `tributary setup --apply` (or the first `tributary run`) creates the slot and the first log entry.\n");
-    Answer::new(out, json!({"applied": false, "connected": true, "steps": steps(plan), "warnings": warnings(plan)}))
+    Answer::new(
+        out,
+        json!({"applied": false, "connected": true, "steps": steps(plan), "warnings": warnings(plan)}),
+    )
 }
 
-async fn apply(args: &SetupArgs, config: &Config, options: &ConnectOptions, sql: &Sql, plan: &Plan) -> Result<Answer> {
+async fn apply(
+    args: &SetupArgs,
+    config: &Config,
+    options: &ConnectOptions,
+    sql: &Sql,
+    plan: &Plan,
+) -> Result<Answer> {
     let store = pipeline::open_store(config).await?;
     store::probe(store.as_ref()).await.map_err(lake::Error::from)?;
     let mut said: Vec<String> = Vec::new();
@@ -174,9 +185,9 @@ fn may_not(error: Error, statement: &str) -> Error {
 }
 
 fn steps(plan: &Plan) -> Value {
-    let steps = plan.steps.iter().map(|step| {
-        json!({"step": step.name, "title": step.title, "state": step.state.label(), "sql": step.sql})
-    });
+    let steps = plan.steps.iter().map(
+        |step| json!({"step": step.name, "title": step.title, "state": step.state.label(), "sql": step.sql}),
+    );
     Value::Array(steps.collect())
 }
 

@@ -36,8 +36,12 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
 async fn from_log(config: &Config) -> Result<Document> {
     let store = pipeline::open_store(config).await?;
     let state = log::load(store.as_ref()).await?.ok_or_else(|| {
-        Error::definite(format!("no daemon answers at `{}`, and the lake at {} has no log", config.http.listen, store.url()))
-            .hint("`tributary setup --apply` begins a lake, `tributary run` fills it")
+        Error::definite(format!(
+            "no daemon answers at `{}`, and the lake at {} has no log",
+            config.http.listen,
+            store.url()
+        ))
+        .hint("`tributary setup --apply` begins a lake, `tributary run` fills it")
     })?;
     let mut document = Document::new(config, State::Stopped);
     document.positions = Positions {
@@ -60,7 +64,9 @@ async fn from_log(config: &Config) -> Result<Document> {
         .collect();
     document.tables.sort_by(|a, b| a.table.cmp(&b.table));
     // The server may be down as well; what the log says is still worth having.
-    if let Ok(Ok(Some(slot))) = tokio::time::timeout(SLOT_TIMEOUT, Box::pin(slot_of(config, &state.slot))).await {
+    if let Ok(Ok(Some(slot))) =
+        tokio::time::timeout(SLOT_TIMEOUT, Box::pin(slot_of(config, &state.slot))).await
+    {
         document.positions.confirmed = slot.confirmed_flush.unwrap_or_default();
         document.slot = slot;
     }

@@ -35,7 +35,8 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
         }
         slot::drop_slot(&sql, name).await?;
     }
-    let publications: Vec<String> = config.source.publication.iter().map(|name| quote_identifier(name)).collect();
+    let publications: Vec<String> =
+        config.source.publication.iter().map(|name| quote_identifier(name)).collect();
     let drop_publication = format!("DROP PUBLICATION {};", publications.join(", "));
     let done = if exists { "dropped" } else { "does not exist: nothing to drop" };
     let text = format!(
@@ -57,13 +58,12 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
 /// Asks on the terminal; without one the answer has to be on the command line.
 fn confirm(name: &str, address: &str, json: bool) -> Result<bool> {
     if json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Error::config("dropping a slot is for good, and nobody can be asked here").hint("tributary teardown --yes"));
+        return Err(Error::config("dropping a slot is for good, and nobody can be asked here")
+            .hint("tributary teardown --yes"));
     }
     let mut stderr = std::io::stderr().lock();
-    let _ = write!(
-        stderr,
-        "Drop slot `{name}` at {address}? The lake cannot be continued after that. [y/N] "
-    );
+    let _ =
+        write!(stderr, "Drop slot `{name}` at {address}? The lake cannot be continued after that. [y/N] ");
     let _ = stderr.flush();
     let mut answer = String::new();
     std::io::stdin()

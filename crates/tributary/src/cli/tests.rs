@@ -14,7 +14,10 @@ fn every_command_takes_json_and_config() {
         words.extend(command.split(' '));
         words.extend(["--json", "-c", "x.toml"]);
         let cli = Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{command}: {error}"));
-        assert!(cli.global.json || matches!(cli.command, Command::Demo(demo::DemoArgs { json: true, .. })), "{command}");
+        assert!(
+            cli.global.json || matches!(cli.command, Command::Demo(demo::DemoArgs { json: true, .. })),
+            "{command}"
+        );
         assert_eq!(cli.global.config, Some("x.toml".into()), "{command}");
     }
 }

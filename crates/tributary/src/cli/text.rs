@@ -19,7 +19,8 @@ pub(super) fn columns(header: &[&str], right: &[usize], rows: &[Vec<String>]) ->
         let mut line = String::from(" ");
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let (before, after) = if right.contains(&column) { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            let (before, after) =
+                if right.contains(&column) { (padding.as_str(), "") } else { ("", padding.as_str()) };
             line.push_str(&format!(" {before}{cell}{after} "));
         }
         text.push_str(line.trim_end());
@@ -60,13 +61,23 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!((grouped(0), grouped(999), grouped(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((bytes(1_023), bytes(1_536), bytes(5 << 30)), ("1023 B".into(), "1.5 KiB".into(), "5.0 GiB".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
+        assert_eq!(
+            (bytes(1_023), bytes(1_536), bytes(5 << 30)),
+            ("1023 B".into(), "1.5 KiB".into(), "5.0 GiB".into())
+        );
     }
 
     #[test]
     fn columns_line_up() {
-        let rows = vec![vec!["public.a".to_owned(), "5".to_owned()], vec!["b".to_owned(), "1,000".to_owned()]];
-        assert_eq!(columns(&["table", "rows"], &[1], &rows), "  table      rows\n  public.a      5\n  b         1,000\n");
+        let rows =
+            vec![vec!["public.a".to_owned(), "5".to_owned()], vec!["b".to_owned(), "1,000".to_owned()]];
+        assert_eq!(
+            columns(&["table", "rows"], &[1], &rows),
+            "  table      rows\n  public.a      5\n  b         1,000\n"
+        );
     }
 }

@@ -29,7 +29,8 @@ fn collect(section: &str, keys: &mut Vec<String>) {
 /// What serde says would have been right in a section; nothing if it is none.
 fn fields_of(section: &str) -> &'static [&'static str] {
     let mut tree = Node::empty();
-    let mut path: Vec<String> = section.split('.').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let mut path: Vec<String> =
+        section.split('.').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     path.push(NO_KEY.to_owned());
     plant(&mut tree, &path);
     match node::from_node::<Config>(&tree) {

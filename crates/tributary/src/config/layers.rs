@@ -76,7 +76,11 @@ impl<'a> Layers<'a> {
     fn read_file(&self, text: &str) -> Result<Node> {
         let table = toml::de::DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(text.len(), |span| span.start);
-            Error::config(format!("{}: this is not TOML: {}", self.name(&Place::File(at)), error.message().trim()))
+            Error::config(format!(
+                "{}: this is not TOML: {}",
+                self.name(&Place::File(at)),
+                error.message().trim()
+            ))
         })?;
         Node::of_table(table.get_ref(), 0).map_err(|fault| self.explain(fault))
     }
@@ -137,7 +141,9 @@ fn hint(fault: &Fault) -> Option<String> {
             }
             // The right key in the wrong section.
             let elsewhere = keys::keys();
-            let same = elsewhere.iter().find_map(|full| full.rsplit_once('.').filter(|(_, last)| *last == key.as_str()));
+            let same = elsewhere
+                .iter()
+                .find_map(|full| full.rsplit_once('.').filter(|(_, last)| *last == key.as_str()));
             Some(match same {
                 Some((section, _)) => format!("`{key}` is a key of [{section}]"),
                 None => format!("there are: {}", valid.join(", ")),

@@ -8,7 +8,9 @@
 use std::fmt;
 
 use serde::de::value::{SeqDeserializer, StrDeserializer};
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use toml::de::{DeTable, DeValue};
 
@@ -74,7 +76,8 @@ impl Node {
         let value = match value {
             DeValue::String(text) => Value::Text(text.to_string()),
             DeValue::Integer(number) => Value::Integer(
-                i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| wrong("this number is too large"))?,
+                i64::from_str_radix(number.as_str(), number.radix())
+                    .map_err(|_| wrong("this number is too large"))?,
             ),
             DeValue::Float(number) => {
                 Value::Float(number.as_str().parse().map_err(|_| wrong("this is not a number"))?)
@@ -82,7 +85,10 @@ impl Node {
             DeValue::Boolean(boolean) => Value::Boolean(*boolean),
             DeValue::Datetime(_) => Value::Date,
             DeValue::Array(nodes) => Value::List(
-                nodes.iter().map(|node| Node::of_value(node.get_ref(), node.span().start)).collect::<Result<_, Fault>>()?,
+                nodes
+                    .iter()
+                    .map(|node| Node::of_value(node.get_ref(), node.span().start))
+                    .collect::<Result<_, Fault>>()?,
             ),
             DeValue::Table(table) => return Node::of_table(table, at),
         };
@@ -251,7 +257,8 @@ impl<'de> Deserializer<'de> for &'de Node {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.value {
             Value::Untyped(text) => {
-                let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+                let words: Vec<&str> =
+                    text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
                 visitor.visit_seq(SeqDeserializer::<_, Fault>::new(words.into_iter()))
             }
             _ => self.deserialize_any(visitor),
@@ -266,7 +273,11 @@ impl<'de> Deserializer<'de> for &'de Node {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         visitor.visit_newtype_struct(self)
     }
 

@@ -29,7 +29,8 @@ fn with_environment(text: &str, variables: &[(&str, &str)]) -> Result<Config> {
 
 #[test]
 fn the_documented_file_is_the_default() {
-    let layers = Layers::read(Some(("tributary.toml", DOCUMENTED)), &Environment::default()).expect("it parses");
+    let layers =
+        Layers::read(Some(("tributary.toml", DOCUMENTED)), &Environment::default()).expect("it parses");
     assert_eq!(layers.deserialize().expect("it is valid"), Config::default());
 }
 
@@ -56,7 +57,8 @@ fn the_documented_file_mentions_every_key_in_its_section() {
     for key in &keys {
         assert!(mentioned.contains(key), "config/tributary.toml does not mention {key}");
     }
-    let sections: Vec<&str> = keys.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section).collect();
+    let sections: Vec<&str> =
+        keys.iter().filter_map(|key| key.rsplit_once('.')).map(|(section, _)| section).collect();
     for section in sections {
         assert!(DOCUMENTED.contains(&format!("\n[{section}]\n")), "config/tributary.toml has no [{section}]");
     }
@@ -85,15 +87,35 @@ fn an_unknown_key_is_placed_and_the_nearest_one_named() {
         "did you mean `region`?",
     );
     refuses("[sorce]\nslot = \"a\"\n", "t.toml:1:2: there is no section `sorce`", "did you mean `source`?");
-    refuses("[lake]\nbudget = \"1GiB\"\n", "t.toml:2:1: there is no key `budget` in [lake]", "`budget` is a key of [memory]");
-    refuses("[cut]\nzzz = 1\n", "t.toml:2:1: there is no key `zzz` in [cut]", "there are: interval, file_size");
-    refuses("lake.s3.pathstyle = true", "t.toml:1:9: there is no key `pathstyle` in [lake.s3]", "did you mean `path_style`?");
+    refuses(
+        "[lake]\nbudget = \"1GiB\"\n",
+        "t.toml:2:1: there is no key `budget` in [lake]",
+        "`budget` is a key of [memory]",
+    );
+    refuses(
+        "[cut]\nzzz = 1\n",
+        "t.toml:2:1: there is no key `zzz` in [cut]",
+        "there are: interval, file_size",
+    );
+    refuses(
+        "lake.s3.pathstyle = true",
+        "t.toml:1:9: there is no key `pathstyle` in [lake.s3]",
+        "did you mean `path_style`?",
+    );
 }
 
 #[test]
 fn a_wrong_value_is_placed() {
-    refuses("[source]\nformat = \"txt\"", "t.toml:2:10: `source.format` cannot be `txt`", "did you mean `text`? It is one of auto, binary, text");
-    refuses("[source]\nslot = 3", "t.toml:2:8: `source.slot`: this is an integer, and a string is wanted", "");
+    refuses(
+        "[source]\nformat = \"txt\"",
+        "t.toml:2:10: `source.format` cannot be `txt`",
+        "did you mean `text`? It is one of auto, binary, text",
+    );
+    refuses(
+        "[source]\nslot = 3",
+        "t.toml:2:8: `source.slot`: this is an integer, and a string is wanted",
+        "",
+    );
     refuses("source = 3", "t.toml:1:10: `source`: this is an integer, and a table is wanted", "");
     refuses(
         "[source]\npublication = [\"a\", 3]",
@@ -129,10 +151,16 @@ fn what_types_cannot_forbid_is_placed() {
     );
     let cases = [
         ("[cut]\ninterval = \"1ms\"", "t.toml:6:12: `cut.interval` is not between 100ms and 24h"),
-        ("[memory]\nbudget = \"1MiB\"", "t.toml:6:10: `memory.budget` is 1MiB, and not between 32MiB and 1TiB"),
+        (
+            "[memory]\nbudget = \"1MiB\"",
+            "t.toml:6:10: `memory.budget` is 1MiB, and not between 32MiB and 1TiB",
+        ),
         ("[http]\nlisten = \"9187\"", "t.toml:6:10: `9187` is not an address and port"),
         ("[types]\nprofile = \"native\"", "t.toml:6:11: the profile `native` is not in this version yet"),
-        ("[snapshot]\nworkers = 8", "t.toml:6:11: a snapshot, and so its number of workers, is not in this version yet"),
+        (
+            "[snapshot]\nworkers = 8",
+            "t.toml:6:11: a snapshot, and so its number of workers, is not in this version yet",
+        ),
         (
             "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"b.c\"",
             "t.toml:5:1: folding tables by the pattern of their name is not in this version yet",
@@ -144,9 +172,11 @@ fn what_types_cannot_forbid_is_placed() {
     }
     let error = parse("[source]\nurl = \"postgresql://a@b\"\nslot = \"A-b\"\n").expect_err("capital letter");
     assert_eq!(error.to_string(), "t.toml:3:8: `A-b` is not the name of a slot: 1 to 63 of a-z, 0-9 and _");
-    let error = parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"gs://bucket\"").expect_err("not ours");
+    let error =
+        parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"gs://bucket\"").expect_err("not ours");
     assert_eq!(error.to_string(), "t.toml:4:7: `lake.url` begins with s3:// or file://");
-    let error = parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"file://lake\"").expect_err("relative");
+    let error =
+        parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"file://lake\"").expect_err("relative");
     assert_eq!(
         error.to_string(),
         "t.toml:4:7: a `file://` URL names an absolute path, with three slashes: file:///var/lib/lake"
@@ -193,8 +223,10 @@ fn the_environment_wins_and_is_read_as_its_key_wants() {
 
 #[test]
 fn the_environment_alone_is_enough() {
-    let variables =
-        environment(&[("TRIBUTARY_SOURCE__URL", "postgresql://cdc@db/shop"), ("TRIBUTARY_LAKE__URL", "file:///lake")]);
+    let variables = environment(&[
+        ("TRIBUTARY_SOURCE__URL", "postgresql://cdc@db/shop"),
+        ("TRIBUTARY_LAKE__URL", "file:///lake"),
+    ]);
     let config = Config::from_parts(None, &variables).expect("it is valid");
     assert_eq!(config.lake.location().expect("it is one"), Location::Directory("/lake".into()));
     let error = Config::from_parts(None, &Environment::default()).expect_err("nothing is set");
@@ -204,12 +236,32 @@ fn the_environment_alone_is_enough() {
 #[test]
 fn a_wrong_variable_is_named() {
     let cases = [
-        (("TRIBUTARY_LAKE__S3__REGON", "x"), "TRIBUTARY_LAKE__S3__REGON: there is no key `regon` in [lake.s3]", "did you mean `region`?"),
-        (("TRIBUTARY_LAKE__S3__PATH_STYLE", "yes"), "TRIBUTARY_LAKE__S3__PATH_STYLE: `lake.s3.path_style`: neither `true` nor `false`", ""),
-        (("TRIBUTARY_SNAPSHOT__WORKERS", "x"), "TRIBUTARY_SNAPSHOT__WORKERS: `snapshot.workers`: this is not a number", ""),
-        (("TRIBUTARY_LAKE_URL", "x"), "TRIBUTARY_LAKE_URL: two underscores stand between section and key", "TRIBUTARY_LAKE__URL"),
+        (
+            ("TRIBUTARY_LAKE__S3__REGON", "x"),
+            "TRIBUTARY_LAKE__S3__REGON: there is no key `regon` in [lake.s3]",
+            "did you mean `region`?",
+        ),
+        (
+            ("TRIBUTARY_LAKE__S3__PATH_STYLE", "yes"),
+            "TRIBUTARY_LAKE__S3__PATH_STYLE: `lake.s3.path_style`: neither `true` nor `false`",
+            "",
+        ),
+        (
+            ("TRIBUTARY_SNAPSHOT__WORKERS", "x"),
+            "TRIBUTARY_SNAPSHOT__WORKERS: `snapshot.workers`: this is not a number",
+            "",
+        ),
+        (
+            ("TRIBUTARY_LAKE_URL", "x"),
+            "TRIBUTARY_LAKE_URL: two underscores stand between section and key",
+            "TRIBUTARY_LAKE__URL",
+        ),
         (("TRIBUTARY_SOURCE__URL__X", "x"), "TRIBUTARY_SOURCE__URL__X: there is no key `source.url.x`", ""),
-        (("TRIBUTARY_SOURCE__SLOT", "A"), "TRIBUTARY_SOURCE__SLOT: `A` is not the name of a slot: 1 to 63 of a-z, 0-9 and _", ""),
+        (
+            ("TRIBUTARY_SOURCE__SLOT", "A"),
+            "TRIBUTARY_SOURCE__SLOT: `A` is not the name of a slot: 1 to 63 of a-z, 0-9 and _",
+            "",
+        ),
     ];
     for (variable, message, hint) in cases {
         let error = with_environment(REQUIRED, &[variable]).expect_err(message);
@@ -227,7 +279,10 @@ fn sizes_and_durations_read_and_print() {
 
 #[test]
 fn a_password_in_the_url_is_warned_of_and_never_printed() {
-    for url in ["postgresql://cdc:hunter2@db/shop", "postgresql://cdc@db/shop?user=x&password=hunter2&sslmode=require"] {
+    for url in [
+        "postgresql://cdc:hunter2@db/shop",
+        "postgresql://cdc@db/shop?user=x&password=hunter2&sslmode=require",
+    ] {
         let text = format!("[source]\nurl = \"{url}\"\n[lake]\nurl = \"s3://b\"");
         let config = parse(&text).expect("it is valid");
         assert_eq!(config.warnings().len(), 1, "{url}");

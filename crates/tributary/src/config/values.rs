@@ -91,7 +91,10 @@ impl ConnectionUrl {
             Some(end) => rest.split_at(end),
             None => (rest, ""),
         };
-        let user_part = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
+        let user_part = authority
+            .rsplit_once('@')
+            .and_then(|(user, _)| user.split_once(':'))
+            .map(|(_, password)| password);
         let parameter = query.split_once("password=").map(|(_, rest)| rest.split('&').next().unwrap_or(rest));
         user_part.or(parameter).filter(|password| !password.is_empty())
     }
@@ -130,6 +133,7 @@ const SIZES: [(&str, u64); 8] = [
     ("kB", 1_000),
     ("B", 1),
 ];
-const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const DURATIONS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_FORM: &str = "a size is a text with a unit: \"128MiB\", \"1GiB\", \"512KiB\"";
 const DURATION_FORM: &str = "a duration is a text with a unit: \"500ms\", \"60s\", \"5m\", \"1h\"";

@@ -6,7 +6,9 @@ fn every_metric_has_help_a_unit_and_a_value() {
     metrics.published("public.orders", 3, 100, 1);
     metrics.lossy_cells("public.orders", 2);
     let text = metrics.render();
-    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|rest| rest.split(' ').next()) {
+    for name in
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|rest| rest.split(' ').next())
+    {
         assert!(name.starts_with("tributary_"), "{name}");
         let help = text.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} ")));
         assert!(help.is_some_and(|help| help.ends_with('.')), "{name}: {help:?}");

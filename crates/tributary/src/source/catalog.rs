@@ -16,9 +16,7 @@ use tokio_postgres::Row;
 use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
-pub use super::published::{
-    IdentityProblem, IdentityReason, Publication, identity_problems, publication,
-};
+pub use super::published::{IdentityProblem, IdentityReason, Publication, identity_problems, publication};
 pub use super::server::{OpenTransaction, ServerFacts, oldest_transaction, server};
 
 /// Everything about the tables of these publications: what is published, what lies above it (the root of a published
@@ -61,8 +59,12 @@ pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid]) -> Result<F
         let above = roots_of(&facts.leaves);
         let rows = sql.query("tables that appeared in the stream", &query, &[&relations, &above]).await?;
         facts.roots = rows.iter().map(root).collect::<Result<_>>()?;
-        let known: BTreeSet<u32> =
-            facts.roots.iter().map(|root| root.oid.0).chain(facts.leaves.iter().map(|leaf| leaf.oid.0)).collect();
+        let known: BTreeSet<u32> = facts
+            .roots
+            .iter()
+            .map(|root| root.oid.0)
+            .chain(facts.leaves.iter().map(|leaf| leaf.oid.0))
+            .collect();
         facts.gone = relations.iter().filter(|oid| !known.contains(oid)).map(|oid| Oid(*oid)).collect();
     }
     facts.types = types(sql, &relations, &wanted).await?;
@@ -158,7 +160,9 @@ fn identity(letter: &str) -> Result<ReplicaIdentity> {
         "n" => ReplicaIdentity::Nothing,
         "f" => ReplicaIdentity::Full,
         "i" => ReplicaIdentity::Index,
-        _ => return Err(Error::definite(format!("replica identity `{letter}` is not known to this version"))),
+        _ => {
+            return Err(Error::definite(format!("replica identity `{letter}` is not known to this version")));
+        }
     })
 }
 

@@ -74,8 +74,9 @@ pub(super) async fn dial(options: &ConnectOptions, attempt: Attempt) -> Result<I
             Ok(Io::Unix(stream))
         }
         Host::Tcp(host) => {
-            let unreachable =
-                |error: io::Error| Error::transient(format!("connection to {}", options.address())).caused_by(error);
+            let unreachable = |error: io::Error| {
+                Error::transient(format!("connection to {}", options.address())).caused_by(error)
+            };
             let tcp = TcpStream::connect((host.as_str(), options.port)).await.map_err(unreachable)?;
             tcp.set_nodelay(true).map_err(unreachable)?;
             configure(&tcp, &options.keepalive).map_err(unreachable)?;

@@ -85,7 +85,9 @@ impl ServerError {
             // A value that cannot be sent in this encoding, and a damaged page or WAL, come again at every try.
             (_, "22") | ("XX001" | "XX002", _) => Kind::SourceHalted,
             // T93: a value that is too long as text, again at every try.
-            ("XX000", _) if self.message.starts_with("invalid memory alloc request size") => Kind::SourceHalted,
+            ("XX000", _) if self.message.starts_with("invalid memory alloc request size") => {
+                Kind::SourceHalted
+            }
             // Not supported, unknown object, name taken, statement wrong, limit of the program.
             (_, "0A" | "42" | "54") => Kind::Definite,
             // Shutdown, connection, resources, rollback, and the rest.
@@ -95,12 +97,18 @@ impl ServerError {
 
     fn advice(&self) -> Option<String> {
         let ours = match (self.code.as_str(), self.kind()) {
-            ("XX000", Kind::SourceHalted) => "a value is too long as text; with `source.format = \"binary\"` a bytea takes half",
+            ("XX000", Kind::SourceHalted) => {
+                "a value is too long as text; with `source.format = \"binary\"` a bytea takes half"
+            }
             ("28P01", _) => "check the user and the password file",
-            ("28000", _) => "pg_hba.conf needs a line for this user, database and host; replication connections to a database use its name, not `replication`",
+            ("28000", _) => {
+                "pg_hba.conf needs a line for this user, database and host; replication connections to a database use its name, not `replication`"
+            }
             ("42501", _) => "ALTER ROLE … REPLICATION, and SELECT on what a snapshot reads",
             ("53400", _) => "raise max_replication_slots or max_wal_senders, or drop slots that nobody uses",
-            ("42704", _) => "it was dropped, or is in another database; what was written meanwhile cannot be decoded any more",
+            ("42704", _) => {
+                "it was dropped, or is in another database; what was written meanwhile cannot be decoded any more"
+            }
             _ => return self.hint.clone(),
         };
         Some(ours.to_owned())
@@ -115,7 +123,11 @@ impl fmt::Display for ServerError {
         } else {
             write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
             let about_objects = ["28", "42", "53", "55", "57", "58"];
-            if let Some(detail) = self.detail.as_deref().filter(|_| about_objects.iter().any(|class| self.code.starts_with(class))) {
+            if let Some(detail) = self
+                .detail
+                .as_deref()
+                .filter(|_| about_objects.iter().any(|class| self.code.starts_with(class)))
+            {
                 write!(f, ", {detail}")?;
             }
         }

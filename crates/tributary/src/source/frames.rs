@@ -105,7 +105,9 @@ impl Frames {
     /// Tag and length, envelope included, of the message at the start.
     fn header(&self) -> Result<Option<(u8, usize)>> {
         let unread = self.buffer.get(self.start..).unwrap_or_default();
-        let Some(([tag, length @ ..], _)) = unread.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let Some(([tag, length @ ..], _)) = unread.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
         let announced = i32::from_be_bytes(*length);
         let length = usize::try_from(announced).unwrap_or(0).saturating_add(1);
         if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) {

@@ -230,9 +230,8 @@ impl Given {
             return Err(Error::config("several hosts in one URL are not supported"));
         }
         let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
-            let (host, rest) = bracketed
-                .split_once(']')
-                .ok_or_else(|| Error::config("the host's `[` has no `]`"))?;
+            let (host, rest) =
+                bracketed.split_once(']').ok_or_else(|| Error::config("the host's `[` has no `]`"))?;
             (host, rest.strip_prefix(':').unwrap_or_default())
         } else {
             place.split_once(':').unwrap_or((place, ""))
@@ -270,8 +269,11 @@ impl Given {
             "tcp_user_timeout" => self.tcp_user_timeout = Some(parse_number(name, value)?),
             _ if makes_no_difference(name, value) => {}
             _ => {
-                return Err(Error::config(format!("URL parameter `{name}` is not supported{}", as_given(name, value)))
-                    .hint(format!("supported: {SUPPORTED}")));
+                return Err(Error::config(format!(
+                    "URL parameter `{name}` is not supported{}",
+                    as_given(name, value)
+                ))
+                .hint(format!("supported: {SUPPORTED}")));
             }
         }
         Ok(())
@@ -305,7 +307,11 @@ impl Given {
             enabled: self.keepalives != Some(0),
             idle: seconds(self.keepalives_idle, 30),
             interval: seconds(self.keepalives_interval, 10),
-            count: self.keepalives_count.and_then(|count| u32::try_from(count).ok()).filter(|n| *n > 0).unwrap_or(3),
+            count: self
+                .keepalives_count
+                .and_then(|count| u32::try_from(count).ok())
+                .filter(|n| *n > 0)
+                .unwrap_or(3),
             user_timeout: Some(Duration::from_millis(self.tcp_user_timeout.unwrap_or(120_000)))
                 .filter(|timeout| !timeout.is_zero()),
         };
@@ -350,7 +356,14 @@ fn makes_no_difference(name: &str, value: &str) -> bool {
 
 /// The value, where only the value is what is not supported.
 fn as_given(name: &str, value: &str) -> String {
-    let known = ["target_session_attrs", "gssencmode", "sslnegotiation", "client_encoding", "load_balance_hosts", "ssl"];
+    let known = [
+        "target_session_attrs",
+        "gssencmode",
+        "sslnegotiation",
+        "client_encoding",
+        "load_balance_hosts",
+        "ssl",
+    ];
     if known.contains(&name) { format!(" as `{value}`") } else { String::new() }
 }
 
@@ -384,8 +397,9 @@ fn parse_port(text: &str) -> Result<u16> {
 
 fn parse_number(name: &str, value: &str) -> Result<u64> {
     // libpq takes negative numbers as "the default", which 0 is here.
-    let number: i64 =
-        value.parse().map_err(|_| Error::config(format!("URL parameter `{name}` is not a number: `{value}`")))?;
+    let number: i64 = value
+        .parse()
+        .map_err(|_| Error::config(format!("URL parameter `{name}` is not a number: `{value}`")))?;
     Ok(u64::try_from(number).unwrap_or(0))
 }
 

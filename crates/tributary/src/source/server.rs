@@ -116,7 +116,9 @@ pub async fn oldest_transaction(sql: &Sql) -> Result<Option<OpenTransaction>> {
     let rows = sql.query("open transactions", OLDEST_TRANSACTION, &[]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(match get::<Option<String>>(row, 0)? {
-        Some(gid) => OpenTransaction::Prepared { gid, open_seconds: get::<Option<f64>>(row, 3)?.unwrap_or(0.0) },
+        Some(gid) => {
+            OpenTransaction::Prepared { gid, open_seconds: get::<Option<f64>>(row, 3)?.unwrap_or(0.0) }
+        }
         None => OpenTransaction::Session {
             pid: get(row, 1)?,
             application: get(row, 2)?,

@@ -74,7 +74,8 @@ impl Session {
         let version = session.one_row("SELECT pg_catalog.current_setting('server_version_num')").await?;
         session.version = version.text(0)?.parse().unwrap_or(0);
         check_version(session.version)?;
-        let encoding = settings::client_encoding(parameters.get("server_encoding").map_or("", String::as_str));
+        let encoding =
+            settings::client_encoding(parameters.get("server_encoding").map_or("", String::as_str));
         session.command(&settings::after_startup(session.version, encoding), COMMAND_TIME_MAX).await?;
         let found = session.one_row(&settings::verification()).await?;
         settings::verify(&found.0, encoding)?;
@@ -195,7 +196,9 @@ impl Session {
             let mut io = dial::dial(&self.options, attempt).await?;
             let length = i32::try_from(key.len() + 8).unwrap_or_default();
             let message = [length.to_be_bytes().as_slice(), &CANCEL_REQUEST.to_be_bytes(), key].concat();
-            io.write_all(&message).await.map_err(|error| Error::transient("cancel request").caused_by(error))?;
+            io.write_all(&message)
+                .await
+                .map_err(|error| Error::transient("cancel request").caused_by(error))?;
             io.shutdown().await.map_err(|error| Error::transient("cancel request").caused_by(error))
         };
         let request = tokio::time::timeout(CANCEL_TIME_MAX, Box::pin(request));
@@ -326,7 +329,8 @@ impl RowText {
 
     fn lsn(&self, column: usize) -> Result<Lsn> {
         let text = self.text(column)?;
-        text.parse().map_err(|error: ParseLsnError| unreadable("a column that is no position").caused_by(error))
+        text.parse()
+            .map_err(|error: ParseLsnError| unreadable("a column that is no position").caused_by(error))
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) const PINNED: [(&str, &str); 10] = [
 pub(super) const OLDEST_VERSION: u32 = 140_000;
 
 /// Settings that only newer servers know: `(since, name)`, all of which must be 0.
-const NEWER_TIMEOUTS: [(u32, &str); 2] = [(140_000, "idle_session_timeout"), (170_000, "transaction_timeout")];
+const NEWER_TIMEOUTS: [(u32, &str); 2] =
+    [(140_000, "idle_session_timeout"), (170_000, "transaction_timeout")];
 
 /// The pinned settings as `-c name=value …`, for the `options` parameter. Later ones win, so ours come last.
 pub(super) fn as_options(first: Option<&str>) -> String {
@@ -85,7 +86,9 @@ pub(super) fn verify(row: &[Option<String>], client_encoding: &str) -> Result<()
         let found = found.as_deref().unwrap_or_default();
         if !is_pinned_value(name, value, found) {
             return Err(Error::halted(format!("setting {name} is `{found}` where `{value}` was asked for"))
-                .hint("values would print in another form; connect to the server itself, not through a pooler"));
+                .hint(
+                    "values would print in another form; connect to the server itself, not through a pooler",
+                ));
         }
     }
     Ok(())

@@ -97,7 +97,9 @@ impl Columns {
         let invalidation = self
             .invalidation_reason
             .or_else(|| self.conflicting.filter(|yes| *yes).map(|_| "conflict with recovery".to_owned()))
-            .or_else(|| self.wal_status.as_deref().filter(|s| *s == "lost").map(|_| "wal_removed".to_owned()));
+            .or_else(|| {
+                self.wal_status.as_deref().filter(|s| *s == "lost").map(|_| "wal_removed".to_owned())
+            });
         Ok(Slot {
             plugin: self.plugin,
             database: self.database,
@@ -120,8 +122,9 @@ impl Columns {
 
 /// A position as the server prints it.
 pub(super) fn parse_lsn(text: &str) -> Result<Lsn> {
-    text.parse()
-        .map_err(|error: pgoutput::lsn::ParseLsnError| Error::definite("a position of the server").caused_by(error))
+    text.parse().map_err(|error: pgoutput::lsn::ParseLsnError| {
+        Error::definite("a position of the server").caused_by(error)
+    })
 }
 
 #[cfg(test)]

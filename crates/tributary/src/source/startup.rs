@@ -102,7 +102,8 @@ impl SignIn<'_> {
 
     /// SCRAM-SHA-256, bound to the TLS channel if both sides can.
     async fn scram(&mut self, offered: &[u8]) -> Result<()> {
-        let offers = |name: &str| offered.split(|byte| *byte == 0).any(|mechanism| mechanism == name.as_bytes());
+        let offers =
+            |name: &str| offered.split(|byte| *byte == 0).any(|mechanism| mechanism == name.as_bytes());
         let wanted = self.options.channel_binding;
         let end_point = match wanted {
             ChannelBinding::Disable => None,
@@ -152,8 +153,10 @@ impl SignIn<'_> {
             let message = self.receive().await?;
             match message.tag {
                 b'R' => {
-                    let (method, rest) =
-                        message.payload.split_first_chunk::<4>().ok_or_else(|| unexpected("an empty message"))?;
+                    let (method, rest) = message
+                        .payload
+                        .split_first_chunk::<4>()
+                        .ok_or_else(|| unexpected("an empty message"))?;
                     return Ok((i32::from_be_bytes(*method), message.payload.slice_ref(rest)));
                 }
                 // NegotiateProtocolVersion: the server leaves out what it does not know.
@@ -197,7 +200,9 @@ impl SignIn<'_> {
 
     async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let io = &mut self.session.io;
-        io.write_all(bytes).await.map_err(|error| Error::transient("sign-in to the source").caused_by(error))?;
+        io.write_all(bytes)
+            .await
+            .map_err(|error| Error::transient("sign-in to the source").caused_by(error))?;
         io.flush().await.map_err(|error| Error::transient("sign-in to the source").caused_by(error))
     }
 

@@ -187,7 +187,9 @@ impl Stream {
                 Ok(())
             }
             b'Z' | b'A' => Ok(()),
-            tag => Err(Error::transient(format!("the stream holds a message of type {}", tag.escape_ascii()))),
+            tag => {
+                Err(Error::transient(format!("the stream holds a message of type {}", tag.escape_ascii())))
+            }
         }
     }
 
@@ -204,10 +206,9 @@ impl Stream {
         });
         match timeout.await {
             Ok(written) => written.map_err(|error| Error::transient("status to the source").caused_by(error)),
-            Err(_) => Err(Error::transient(format!(
-                "the source took no status for {} s",
-                WRITE_TIME_MAX.as_secs()
-            ))),
+            Err(_) => {
+                Err(Error::transient(format!("the source took no status for {} s", WRITE_TIME_MAX.as_secs())))
+            }
         }
     }
 
@@ -219,7 +220,11 @@ impl Stream {
             while let Some(frame) = self.frames.next()? {
                 match frame.tag {
                     b'Z' => return self.sign_off(&[]).await,
-                    b'E' => return Err(ServerError::parse(self.frames.bytes(frame.body)).into_error("end of the stream")),
+                    b'E' => {
+                        return Err(
+                            ServerError::parse(self.frames.bytes(frame.body)).into_error("end of the stream")
+                        );
+                    }
                     _ => {}
                 }
             }
@@ -258,7 +263,8 @@ fn parse_copy_data(body: &[u8]) -> Result<Received<'_>> {
         Some((b'k', rest)) => keepalive(rest),
         _ => None,
     };
-    received.ok_or_else(|| Error::transient(format!("the stream holds {} bytes that are no message", body.len())))
+    received
+        .ok_or_else(|| Error::transient(format!("the stream holds {} bytes that are no message", body.len())))
 }
 
 fn wal(rest: &[u8]) -> Option<Received<'_>> {

@@ -64,7 +64,9 @@ fn certificate_hint(reason: &CertificateError) -> &'static str {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "connect by a name that the certificate has, or use sslmode=verify-ca"
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the server needs a new certificate",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server needs a new certificate"
+        }
         _ => "the server needs a certificate of X.509 version 3 with its name as subjectAltName",
     }
 }
@@ -205,11 +207,18 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         match ParsedCertificate::try_from(certificate) {
-            Ok(_) => rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms),
+            Ok(_) => {
+                rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+            }
             // `openssl x509 -req` makes certificates of version 1, which webpki does not read; their key it does.
             Err(unreadable) => {
                 let key = public_key(certificate).ok_or(unreadable)?;
-                rustls::crypto::verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+                rustls::crypto::verify_tls13_signature_with_raw_key(
+                    message,
+                    &key,
+                    signature,
+                    &self.algorithms,
+                )
             }
         }
     }
@@ -239,8 +248,8 @@ fn verify_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<()
 
 /// By subjectAltName; by common name only if the certificate has no name of the host's kind there, as libpq does.
 fn verify_name(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), rustls::Error> {
-    let by_alternative_name =
-        ParsedCertificate::try_from(certificate).and_then(|parsed| rustls::client::verify_server_name(&parsed, name));
+    let by_alternative_name = ParsedCertificate::try_from(certificate)
+        .and_then(|parsed| rustls::client::verify_server_name(&parsed, name));
     let Err(refusal) = by_alternative_name else { return Ok(()) };
     let host = match name {
         ServerName::DnsName(host) => host.as_ref().to_owned(),
@@ -262,8 +271,8 @@ fn only_common_name(certificate: &Certificate) -> Option<String> {
     if names_hosts {
         return None;
     }
-    let attributes = certificate.tbs_certificate.subject.0.iter().flat_map(|part| part.0.iter());
-    let common_name = attributes.filter(|attribute| attribute.oid == COMMON_NAME).next_back()?;
+    let mut attributes = certificate.tbs_certificate.subject.0.iter().flat_map(|part| part.0.iter());
+    let common_name = attributes.rfind(|attribute| attribute.oid == COMMON_NAME)?;
     // UTF8String, PrintableString and IA5String all hold their text as it is.
     let text = std::str::from_utf8(common_name.value.value()).ok()?;
     Some(text.to_owned()).filter(|text| !text.contains('\0'))
@@ -273,9 +282,9 @@ fn only_common_name(certificate: &Certificate) -> Option<String> {
 fn matches_pattern(pattern: &str, host: &str) -> bool {
     let host = host.trim_end_matches('.');
     match pattern.strip_prefix("*.") {
-        Some(parent) => host
-            .split_once('.')
-            .is_some_and(|(first, rest)| !first.is_empty() && parent.contains('.') && rest.eq_ignore_ascii_case(parent)),
+        Some(parent) => host.split_once('.').is_some_and(|(first, rest)| {
+            !first.is_empty() && parent.contains('.') && rest.eq_ignore_ascii_case(parent)
+        }),
         None => pattern.eq_ignore_ascii_case(host),
     }
 }

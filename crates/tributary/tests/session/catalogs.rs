@@ -60,25 +60,39 @@ async fn published_tables_with_their_partitions_keys_and_types() {
         ] {
             admin.execute("publication", &format!("DROP PUBLICATION IF EXISTS p; {create}")).await.unwrap();
             let facts = facts_all(&ours, &["p".into(), "missing".into()], true).await.expect(create);
-            let roots: BTreeMap<&str, _> = facts.roots.iter().map(|root| (root.name.as_str(), root)).collect();
+            let roots: BTreeMap<&str, _> =
+                facts.roots.iter().map(|root| (root.name.as_str(), root)).collect();
             assert_eq!(roots.keys().copied().collect::<Vec<_>>(), ["orders", "plain"], "{create}");
             assert_eq!(roots["orders"].primary_key, ["at", "id"]);
             assert_eq!(roots["orders"].replica_identity, ReplicaIdentity::Full);
             assert_eq!(roots["plain"].primary_key, ["id"]);
             assert_eq!(roots["plain"].replica_identity, ReplicaIdentity::Index);
-            let mut leaves: Vec<String> = facts.leaves.iter().map(|leaf| format!("{}/{}", leaf.schema, leaf.name)).collect();
+            let mut leaves: Vec<String> =
+                facts.leaves.iter().map(|leaf| format!("{}/{}", leaf.schema, leaf.name)).collect();
             leaves.sort();
             assert_eq!(
                 leaves,
-                ["public/orders_2026", "public/orders_2026_rest", "public/orders_rest", "we.ird/orders 2026 1"],
+                [
+                    "public/orders_2026",
+                    "public/orders_2026_rest",
+                    "public/orders_rest",
+                    "we.ird/orders 2026 1"
+                ],
                 "{create}"
             );
-            assert!(facts.leaves.iter().all(|leaf| leaf.root == orders && leaf.replica_identity == ReplicaIdentity::Default));
+            assert!(
+                facts
+                    .leaves
+                    .iter()
+                    .all(|leaf| leaf.root == orders && leaf.replica_identity == ReplicaIdentity::Default)
+            );
             let types: BTreeMap<&str, &TypeKind> =
                 facts.types.iter().map(|facts| (facts.name.as_str(), &facts.kind)).collect();
             assert_eq!(types["mood"], &TypeKind::Enum);
             assert_eq!(types["pair"], &TypeKind::Composite);
-            assert!(matches!(types["price"], TypeKind::Domain { base: Oid(1700), type_modifier } if *type_modifier > 0));
+            assert!(
+                matches!(types["price"], TypeKind::Domain { base: Oid(1700), type_modifier } if *type_modifier > 0)
+            );
             let price = facts.types.iter().find(|facts| facts.name == "price").unwrap().oid;
             assert_eq!(types["_price"], &TypeKind::Array { element: price });
             assert!(matches!(types["prices"], TypeKind::Domain { .. }));
@@ -100,7 +114,10 @@ async fn publications_of_everything_and_of_schemas() {
         assert_eq!(roots, ["child", "deferred", "nokey", "nothing", "orders", "parent", "plain"]);
         assert_eq!(facts.leaves.len(), 4);
         if server.major >= 15 {
-            admin.execute("publication", "CREATE PUBLICATION s FOR TABLES IN SCHEMA \"we.ird\"").await.unwrap();
+            admin
+                .execute("publication", "CREATE PUBLICATION s FOR TABLES IN SCHEMA \"we.ird\"")
+                .await
+                .unwrap();
             let facts = facts_all(&ours, &["s".into()], true).await.unwrap();
             assert_eq!(facts.leaves.len(), 1);
             // The root lies in another schema, and is told of all the same.
@@ -130,7 +147,10 @@ async fn relations_and_types_that_appear_or_are_gone() {
             assert!(names.contains(&name), "{name} in {names:?}");
         }
         // A detached partition is a table of its own.
-        admin.execute("detach", "ALTER TABLE public.orders DETACH PARTITION public.orders_rest").await.unwrap();
+        admin
+            .execute("detach", "ALTER TABLE public.orders DETACH PARTITION public.orders_rest")
+            .await
+            .unwrap();
         let detached = oid(&admin, "orders_rest").await;
         let facts = facts_for(&ours, &[detached], &[]).await.unwrap();
         assert_eq!((facts.leaves.len(), facts.roots.len(), facts.gone.len()), (0, 1, 0));
@@ -144,15 +164,26 @@ async fn a_publications_hash_changes_with_its_definition() {
     for server in servers() {
         let (admin, ours) = set_up(&server, "t_catalog_hash").await;
         admin.execute("publication", "CREATE PUBLICATION p FOR TABLE plain").await.unwrap();
-        admin.execute("publication", "CREATE PUBLICATION q FOR ALL TABLES WITH (publish = 'insert')").await.unwrap();
+        admin
+            .execute("publication", "CREATE PUBLICATION q FOR ALL TABLES WITH (publish = 'insert')")
+            .await
+            .unwrap();
         let names = ["q".to_owned(), "p".to_owned(), "missing".to_owned()];
         let found = publication(&ours, &names).await.unwrap();
         assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["p", "q"]);
         assert!(found[1].all_tables && found[1].insert && !found[1].update && !found[0].all_tables);
         let mut hashes = vec![found[0].definition_hash.clone()];
-        let mut changes = vec!["ALTER PUBLICATION p SET (publish_via_partition_root = true)", "ALTER PUBLICATION p ADD TABLE orders", "ALTER PUBLICATION p SET (publish = 'insert, update')"];
+        let mut changes = vec![
+            "ALTER PUBLICATION p SET (publish_via_partition_root = true)",
+            "ALTER PUBLICATION p ADD TABLE orders",
+            "ALTER PUBLICATION p SET (publish = 'insert, update')",
+        ];
         if server.major >= 15 {
-            changes.extend(["ALTER PUBLICATION p SET TABLE plain (id, k)", "ALTER PUBLICATION p SET TABLE plain WHERE (id > 5)", "ALTER PUBLICATION p ADD TABLES IN SCHEMA \"we.ird\""]);
+            changes.extend([
+                "ALTER PUBLICATION p SET TABLE plain (id, k)",
+                "ALTER PUBLICATION p SET TABLE plain WHERE (id > 5)",
+                "ALTER PUBLICATION p ADD TABLES IN SCHEMA \"we.ird\"",
+            ]);
         }
         if server.major >= 18 {
             changes.push("ALTER PUBLICATION p SET (publish_generated_columns = stored)");
@@ -167,7 +198,10 @@ async fn a_publications_hash_changes_with_its_definition() {
         }
         // Ordinary changes of a table are none of the publication.
         let before = publication(&ours, &names).await.unwrap();
-        admin.execute("column", "ALTER TABLE public.plain ADD COLUMN y int; ANALYZE public.plain").await.unwrap();
+        admin
+            .execute("column", "ALTER TABLE public.plain ADD COLUMN y int; ANALYZE public.plain")
+            .await
+            .unwrap();
         assert_eq!(before, publication(&ours, &names).await.unwrap());
     }
 }

@@ -12,9 +12,18 @@ use super::{Server, servers};
 static SERVER_FILES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn set_up_roles(sql: &Sql) {
-    for (name, method) in [("t_scram", "scram-sha-256"), ("t_md5", "md5"), ("t_clear", "scram-sha-256"), ("t_cert", "scram-sha-256"), ("t_ssl_only", "scram-sha-256"), ("t_plain_only", "scram-sha-256")] {
+    for (name, method) in [
+        ("t_scram", "scram-sha-256"),
+        ("t_md5", "md5"),
+        ("t_clear", "scram-sha-256"),
+        ("t_cert", "scram-sha-256"),
+        ("t_ssl_only", "scram-sha-256"),
+        ("t_plain_only", "scram-sha-256"),
+    ] {
         sql.execute("role", &format!("DROP ROLE IF EXISTS {name}")).await.unwrap();
-        let create = format!("SET password_encryption = '{method}'; CREATE ROLE {name} LOGIN REPLICATION PASSWORD 'pa ss@wörd'");
+        let create = format!(
+            "SET password_encryption = '{method}'; CREATE ROLE {name} LOGIN REPLICATION PASSWORD 'pa ss@wörd'"
+        );
         sql.execute("role", &create).await.unwrap();
     }
 }
@@ -32,8 +41,7 @@ host replication all 127.0.0.1/32 trust";
 
 /// Writes a file in the data directory, as the server itself.
 async fn write_server_file(sql: &Sql, name: &str, text: &str) {
-    let lines: Vec<String> =
-        text.lines().map(|line| format!("('{}')", line.replace('\'', "''"))).collect();
+    let lines: Vec<String> = text.lines().map(|line| format!("('{}')", line.replace('\'', "''"))).collect();
     let copy = format!(
         "COPY (SELECT * FROM (VALUES {}) AS lines) TO PROGRAM 'umask 077; cat > {name}'",
         lines.join(", ")
@@ -83,30 +91,47 @@ async fn passwords_of_every_kind() {
             let options = |password| with_password(&server, "127.0.0.1", user, password, "sslmode=disable");
             sign_in(&options(PASSWORD)).await.unwrap_or_else(|error| panic!("{user}: {error:?}"));
             expect_refusal(&options("wrong"), Kind::Config, user).await;
-            expect_refusal(&server.options(user, "postgres", "sslmode=disable"), Kind::Config, "no password").await;
+            expect_refusal(&server.options(user, "postgres", "sslmode=disable"), Kind::Config, "no password")
+                .await;
         }
-        expect_refusal(&server.options("postgres", "no_such_database", ""), Kind::Config, "no database").await;
+        expect_refusal(&server.options("postgres", "no_such_database", ""), Kind::Config, "no database")
+            .await;
         expect_refusal(&server.options("no_such_role", "postgres", ""), Kind::Config, "no role").await;
-        let bound = with_password(&server, "127.0.0.1", "t_scram", PASSWORD, "sslmode=disable&channel_binding=require");
+        let bound = with_password(
+            &server,
+            "127.0.0.1",
+            "t_scram",
+            PASSWORD,
+            "sslmode=disable&channel_binding=require",
+        );
         expect_refusal(&bound, Kind::Config, "nothing to bind to").await;
 
-        let error = Session::connect(&with_password(&server, "127.0.0.1", "t_scram", "wrong", "sslmode=disable"))
-            .await
-            .err()
-            .expect("a wrong password");
+        let error =
+            Session::connect(&with_password(&server, "127.0.0.1", "t_scram", "wrong", "sslmode=disable"))
+                .await
+                .err()
+                .expect("a wrong password");
         assert!(error.chain().contains("password authentication failed for user \"t_scram\""), "{error:?}");
 
-        sql.execute("role", "DROP ROLE IF EXISTS t_no_replication; CREATE ROLE t_no_replication LOGIN").await.unwrap();
-        let error = Session::connect(&server.options("t_no_replication", "postgres", "")).await.err().expect("no right");
+        sql.execute("role", "DROP ROLE IF EXISTS t_no_replication; CREATE ROLE t_no_replication LOGIN")
+            .await
+            .unwrap();
+        let error = Session::connect(&server.options("t_no_replication", "postgres", ""))
+            .await
+            .err()
+            .expect("no right");
         assert_eq!(error.kind(), Kind::Config, "{error:?}");
-        connect_sql(&server.options("t_no_replication", "postgres", "")).await.expect("SQL needs no such right");
+        connect_sql(&server.options("t_no_replication", "postgres", ""))
+            .await
+            .expect("SQL needs no such right");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_or_silent_is_transient() {
     let closed = Server { major: 0, port: 1 };
-    let error = Session::connect(&closed.options("postgres", "postgres", "")).await.err().expect("nobody listens");
+    let error =
+        Session::connect(&closed.options("postgres", "postgres", "")).await.err().expect("nobody listens");
     assert_eq!(error.kind(), Kind::Transient);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let silent = Server { major: 0, port: listener.local_addr().unwrap().port() };
@@ -125,13 +150,18 @@ async fn a_server_that_is_not_there_or_silent_is_transient() {
 async fn unix_sockets() {
     for server in servers() {
         let sql = server.sql("postgres").await;
-        let rows = sql.query("sockets", "SELECT current_setting('unix_socket_directories')", &[]).await.unwrap();
-        let directory: String = rows[0].get::<_, &str>(0).split(',').next().unwrap_or_default().trim().to_owned();
+        let rows =
+            sql.query("sockets", "SELECT current_setting('unix_socket_directories')", &[]).await.unwrap();
+        let directory: String =
+            rows[0].get::<_, &str>(0).split(',').next().unwrap_or_default().trim().to_owned();
         if directory.is_empty() {
             println!("skipped: {server:?} has no Unix socket");
             continue;
         }
-        let url = format!("postgresql:///postgres?user=postgres&host={directory}&port={}&sslmode=verify-full", server.port);
+        let url = format!(
+            "postgresql:///postgres?user=postgres&host={directory}&port={}&sslmode=verify-full",
+            server.port
+        );
         sign_in(&ConnectOptions::parse(&url, None).unwrap()).await.expect("a socket");
     }
 }
@@ -145,8 +175,19 @@ impl Authority {
     fn new() -> Option<Authority> {
         let authority = Authority { directory: tempfile::tempdir().unwrap() };
         let made = authority.openssl(&[
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=test authority", "-keyout",
-            "ca.key", "-out", "ca.pem",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=test authority",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
         ]);
         made.then_some(authority)
     }
@@ -166,13 +207,27 @@ impl Authority {
 
     /// A certificate that the authority signed, with these extensions; without any it has version 1.
     fn sign(&self, name: &str, subject: &str, key: &[&str], extensions: &str, hash: &str) {
-        let (key_file, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
-        let mut arguments = vec!["req", "-new", "-nodes", "-subj", subject, "-keyout", &key_file, "-out", &request];
+        let (key_file, request, certificate) =
+            (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
+        let mut arguments =
+            vec!["req", "-new", "-nodes", "-subj", subject, "-keyout", &key_file, "-out", &request];
         arguments.extend(key);
         assert!(self.openssl(&arguments), "{arguments:?}");
         let mut arguments = vec![
-            "x509", "-req", "-in", &request, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", hash,
-            "-out", &certificate,
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "30",
+            hash,
+            "-out",
+            &certificate,
         ];
         let extension_file = format!("{name}.ext");
         if !extensions.is_empty() {
@@ -213,16 +268,51 @@ async fn tls_in_every_mode() {
     authority.sign("elliptic", "/CN=localhost", elliptic, "subjectAltName=DNS:localhost", "-sha512");
     // As the Postgres manual makes one: an authority that is its own server.
     assert!(authority.openssl(&[
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost", "-keyout",
-        "own.key", "-out", "own.pem",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        "own.key",
+        "-out",
+        "own.pem",
     ]));
     assert!(authority.openssl(&[
-        "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "30", "-subj", "/CN=localhost", "-addext",
-        "subjectAltName=DNS:localhost", "-keyout", "edwards.key", "-out", "edwards.pem",
+        "req",
+        "-x509",
+        "-newkey",
+        "ed25519",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        "edwards.key",
+        "-out",
+        "edwards.pem",
     ]));
     assert!(authority.openssl(&[
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=other", "-keyout",
-        "other.key", "-out", "other.pem",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=other",
+        "-keyout",
+        "other.key",
+        "-out",
+        "other.pem",
     ]));
     for server in servers {
         let sql = server.sql("postgres").await;
@@ -257,23 +347,37 @@ async fn try_modes(server: &Server, sql: &Sql, authority: &Authority) {
     sign_in(&options("127.0.0.1", &root(&ca, "verify-ca"))).await.expect("verify-ca with another name");
     sign_in(&options("localhost", "sslmode=require&channel_binding=disable")).await.expect("not bound");
     expect_refusal(&options("127.0.0.1", &root(&ca, "verify-full")), Kind::Config, "wrong host").await;
-    expect_refusal(&options("localhost", &root(&other, "verify-full")), Kind::Config, "unknown authority").await;
-    expect_refusal(&options("localhost", &root(&other, "require")), Kind::Config, "require verifies with a root").await;
-    expect_refusal(&options("localhost", "sslmode=verify-full&sslrootcert=system"), Kind::Config, "system").await;
-    expect_refusal(&options("localhost", "sslmode=verify-full&sslrootcert=/none"), Kind::Config, "no file").await;
-    let error = Session::connect(&options("127.0.0.1", &root(&ca, "verify-full"))).await.err().expect("wrong host");
+    expect_refusal(&options("localhost", &root(&other, "verify-full")), Kind::Config, "unknown authority")
+        .await;
+    expect_refusal(
+        &options("localhost", &root(&other, "require")),
+        Kind::Config,
+        "require verifies with a root",
+    )
+    .await;
+    expect_refusal(&options("localhost", "sslmode=verify-full&sslrootcert=system"), Kind::Config, "system")
+        .await;
+    expect_refusal(&options("localhost", "sslmode=verify-full&sslrootcert=/none"), Kind::Config, "no file")
+        .await;
+    let error =
+        Session::connect(&options("127.0.0.1", &root(&ca, "verify-full"))).await.err().expect("wrong host");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("name")), "{error:?}");
 
     // What pg_hba.conf wants decides between TLS and not.
-    sign_in(&with_password(server, "127.0.0.1", "t_ssl_only", PASSWORD, "sslmode=allow")).await.expect("allow");
-    sign_in(&with_password(server, "127.0.0.1", "t_plain_only", PASSWORD, "sslmode=prefer")).await.expect("prefer");
+    sign_in(&with_password(server, "127.0.0.1", "t_ssl_only", PASSWORD, "sslmode=allow"))
+        .await
+        .expect("allow");
+    sign_in(&with_password(server, "127.0.0.1", "t_plain_only", PASSWORD, "sslmode=prefer"))
+        .await
+        .expect("prefer");
     let encrypted = with_password(server, "127.0.0.1", "t_plain_only", PASSWORD, "sslmode=require");
     expect_refusal(&encrypted, Kind::Config, "plain text only").await;
 
     let (certificate, key) = (authority.path("client.pem"), authority.path("client.key"));
     let client = format!("sslmode=require&sslcert={}&sslkey={}", certificate.display(), key.display());
     sign_in(&server.options("t_cert", "postgres", &client)).await.expect("by certificate");
-    expect_refusal(&server.options("t_cert", "postgres", "sslmode=require"), Kind::Config, "no certificate").await;
+    expect_refusal(&server.options("t_cert", "postgres", "sslmode=require"), Kind::Config, "no certificate")
+        .await;
 
     authority.install(sql, "addressed").await;
     sign_in(&options("127.0.0.1", &root(&ca, "verify-full"))).await.expect("an address as name");
@@ -284,7 +388,9 @@ async fn try_modes(server: &Server, sql: &Sql, authority: &Authority) {
     expect_refusal(&options("127.0.0.1", &root(&ca, "verify-full")), Kind::Config, "wrong common name").await;
 
     authority.install(sql, "version1").await;
-    sign_in(&options("localhost", "sslmode=require&channel_binding=require")).await.expect("version 1, unverified");
+    sign_in(&options("localhost", "sslmode=require&channel_binding=require"))
+        .await
+        .expect("version 1, unverified");
     expect_refusal(&options("localhost", &root(&ca, "verify-ca")), Kind::Config, "version 1, verified").await;
 
     authority.install(sql, "elliptic").await;
@@ -293,7 +399,8 @@ async fn try_modes(server: &Server, sql: &Sql, authority: &Authority) {
     authority.install(sql, "own").await;
     let own = authority.path("own.pem");
     sign_in(&options("localhost", &root(&own, "verify-full"))).await.expect("its own authority");
-    expect_refusal(&options("127.0.0.1", &root(&own, "verify-full")), Kind::Config, "its own, wrong host").await;
+    expect_refusal(&options("127.0.0.1", &root(&own, "verify-full")), Kind::Config, "its own, wrong host")
+        .await;
 
     authority.install(sql, "edwards").await;
     sign_in(&options("localhost", "sslmode=require")).await.expect("nothing to bind to, and not asked to");

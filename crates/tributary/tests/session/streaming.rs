@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pgoutput::Lsn;
+use pgoutput::{Cell, Decoder, Lsn, Message, Options};
 use tributary::error::Kind;
+use tributary::source::session::proto_version;
 use tributary::source::{Session, is_slot_active, slot};
 
 use super::{Got, next, servers, servers_of, start, stream_from_new_slot, until};
@@ -38,10 +39,11 @@ async fn a_session_from_sign_in_to_stop() {
         let messages = until(&mut stream, "after").await.expect("the row");
         assert!(!messages.iter().any(|message| message.holds("before")));
 
-        // What was confirmed last is what the slot has after a stop.
         let commit = next(&mut stream).await.expect("a commit");
-        let Got::Wal(commit) = commit else { panic!("{commit:?}") };
-        let end_lsn = Lsn(u64::from_be_bytes(commit[10..18].try_into().unwrap()));
+        let end_lsn = decode_transaction(server.major, messages.iter().chain([&commit]));
+        assert!(end_lsn > created.consistent_point);
+
+        // What was confirmed last is what the slot has after a stop.
         stream.set_positions(end_lsn, end_lsn);
         stream.stop().await.expect("an orderly end");
         let found = slot::slot(&sql, "t_session").await.unwrap().expect("the slot");
@@ -53,6 +55,36 @@ async fn a_session_from_sign_in_to_stop() {
         slot::drop_slot(&sql, "t_session").await.expect("dropped already");
         assert_eq!(slot::slot(&sql, "t_session").await.unwrap(), None);
     }
+}
+
+/// Decodes begin, relation, one insert and commit, and gives the end.
+fn decode_transaction<'g>(major: u32, messages: impl Iterator<Item = &'g Got>) -> Lsn {
+    let options = Options { proto_version: proto_version(major * 10_000), streaming_parallel: false };
+    let mut decoder = Decoder::new(options);
+    let mut order = String::new();
+    let mut end = Lsn::ZERO;
+    for got in messages {
+        let Got::Wal(frame) = got else { panic!("{got:?}") };
+        match decoder.decode(frame).expect("a message") {
+            Message::Begin(_) => order.push('B'),
+            Message::Relation(relation) => {
+                order.push('R');
+                assert_eq!((relation.namespace, relation.name), ("public", "a"));
+            }
+            Message::Insert(insert) => {
+                order.push('I');
+                let cells: Vec<Cell<'_>> = insert.new.cells().collect();
+                assert_eq!(cells, [Cell::Text(b"2"), Cell::Text(b"after")]);
+            }
+            Message::Commit(commit) => {
+                order.push('C');
+                end = commit.end_lsn;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(order, "BRIC");
+    end
 }
 
 #[tokio::test]
@@ -73,7 +105,9 @@ async fn settings_of_roles_and_databases_do_not_reach_the_values() {
             "idle_session_timeout = '1s'",
             "search_path = 'evil'",
         ] {
-            sql.execute("role", &format!("ALTER ROLE t_guc_role IN DATABASE t_guc SET {setting}")).await.unwrap();
+            sql.execute("role", &format!("ALTER ROLE t_guc_role IN DATABASE t_guc SET {setting}"))
+                .await
+                .unwrap();
         }
         sql.execute(
             "table",
@@ -93,8 +127,7 @@ async fn settings_of_roles_and_databases_do_not_reach_the_values() {
         .await
         .unwrap();
         let row = until(&mut stream, "2026-03-04").await.expect("the row").pop().unwrap();
-        for text in
-            ["2026-03-04 05:06:07+00", "1 day 02:00:00", "0.30000000000000004", "\\x6101", "ümläut"]
+        for text in ["2026-03-04 05:06:07+00", "1 day 02:00:00", "0.30000000000000004", "\\x6101", "ümläut"]
         {
             assert!(row.holds(text), "{text} on {server:?}");
         }
@@ -123,17 +156,16 @@ async fn a_sql_ascii_database_sends_its_bytes_as_they_are() {
         drop(server.database("t_ascii").await);
         admin.execute("database", "DROP DATABASE t_ascii WITH (FORCE)").await.unwrap();
         admin
-            .execute(
-                "database",
-                "CREATE DATABASE t_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0",
-            )
+            .execute("database", "CREATE DATABASE t_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
             .await
             .unwrap();
         let sql = server.sql("t_ascii").await;
         sql.execute("table", "CREATE TABLE a (x text); CREATE PUBLICATION p FOR TABLE a").await.unwrap();
         let (mut stream, _) =
             stream_from_new_slot(&server.options("postgres", "t_ascii", ""), "t_ascii", "p").await;
-        sql.execute("row", "INSERT INTO a VALUES ('marker' || convert_from('\\xe9'::bytea, 'SQL_ASCII'))").await.unwrap();
+        sql.execute("row", "INSERT INTO a VALUES ('marker' || convert_from('\\xe9'::bytea, 'SQL_ASCII'))")
+            .await
+            .unwrap();
         let row = until(&mut stream, "marker").await.expect("bytes that are not UTF-8").pop().unwrap();
         let Got::Wal(message) = row else { panic!() };
         assert!(message.ends_with(b"marker\xe9"));
@@ -150,7 +182,9 @@ async fn statuses_alone_keep_a_session_that_does_not_read() {
         sql.execute("table", "CREATE TABLE a (x text); CREATE PUBLICATION p FOR TABLE a").await.unwrap();
         let options = server.options("postgres", "t_pause", "options=-c%20wal_sender_timeout%3D2s");
         let (mut stream, at) = stream_from_new_slot(&options, "t_pause", "p").await;
-        sql.execute("rows", "INSERT INTO a SELECT repeat(i::text, 1000) FROM generate_series(1, 20000) i").await.unwrap();
+        sql.execute("rows", "INSERT INTO a SELECT repeat(i::text, 1000) FROM generate_series(1, 20000) i")
+            .await
+            .unwrap();
         stream.set_positions(at, at);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(6) {
@@ -243,9 +277,12 @@ async fn creating_a_slot_is_given_up_in_time() {
     for server in servers() {
         let sql = server.database("t_wait").await;
         let open = server.sql("t_wait").await;
-        open.execute("transaction", "CREATE TABLE a (id int); BEGIN; INSERT INTO a VALUES (1)").await.unwrap();
+        open.execute("transaction", "CREATE TABLE a (id int); BEGIN; INSERT INTO a VALUES (1)")
+            .await
+            .unwrap();
         let mut session = Session::connect(&server.options("postgres", "t_wait", "")).await.unwrap();
-        let error = session.create_slot("t_wait", Duration::from_secs(1)).await.expect_err("an open transaction");
+        let error =
+            session.create_slot("t_wait", Duration::from_secs(1)).await.expect_err("an open transaction");
         assert_eq!(error.kind(), Kind::Transient, "{error:?}");
         assert!(tributary::source::session::is_slot_wait(&error));
         let oldest = tributary::source::catalog::oldest_transaction(&sql).await.unwrap();
@@ -263,7 +300,8 @@ async fn a_big_value_passes_and_its_memory_is_given_back() {
     for server in servers() {
         let sql = server.database("t_big").await;
         sql.execute("table", "CREATE TABLE a (x text); CREATE PUBLICATION p FOR TABLE a").await.unwrap();
-        let (mut stream, _) = stream_from_new_slot(&server.options("postgres", "t_big", ""), "t_big", "p").await;
+        let (mut stream, _) =
+            stream_from_new_slot(&server.options("postgres", "t_big", ""), "t_big", "p").await;
         sql.execute("row", "INSERT INTO a VALUES (repeat('x', 64 << 20) || 'end of it')").await.unwrap();
         let row = until(&mut stream, "end of it").await.expect("the row").pop().unwrap();
         let Got::Wal(message) = row else { panic!() };
@@ -282,8 +320,11 @@ async fn stopping_in_the_middle_of_a_big_transaction_takes_a_bounded_time() {
     for server in servers() {
         let sql = server.database("t_stop").await;
         sql.execute("table", "CREATE TABLE a (x text); CREATE PUBLICATION p FOR TABLE a").await.unwrap();
-        let (mut stream, at) = stream_from_new_slot(&server.options("postgres", "t_stop", ""), "t_stop", "p").await;
-        sql.execute("rows", "INSERT INTO a SELECT repeat(i::text, 1000) FROM generate_series(1, 50000) i").await.unwrap();
+        let (mut stream, at) =
+            stream_from_new_slot(&server.options("postgres", "t_stop", ""), "t_stop", "p").await;
+        sql.execute("rows", "INSERT INTO a SELECT repeat(i::text, 1000) FROM generate_series(1, 50000) i")
+            .await
+            .unwrap();
         next(&mut stream).await.expect("the beginning");
         stream.set_positions(at, at);
         let begun = Instant::now();
@@ -302,10 +343,13 @@ async fn a_fast_shutdown_ends_the_stream_and_does_not_hang() {
     for server in servers_of("TRIBUTARY_TEST_PG_DOWN") {
         let sql = server.database("t_down").await;
         sql.execute("table", "CREATE TABLE a (x text); CREATE PUBLICATION p FOR TABLE a").await.unwrap();
-        let (mut stream, _) = stream_from_new_slot(&server.options("postgres", "t_down", ""), "t_down", "p").await;
+        let (mut stream, _) =
+            stream_from_new_slot(&server.options("postgres", "t_down", ""), "t_down", "p").await;
         sql.execute("row", "INSERT INTO a VALUES ('the last')").await.unwrap();
         until(&mut stream, "the last").await.expect("the row");
-        sql.execute("shutdown", "COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 postmaster.pid)'").await.unwrap();
+        sql.execute("shutdown", "COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 postmaster.pid)'")
+            .await
+            .unwrap();
         let begun = Instant::now();
         loop {
             match next(&mut stream).await.expect("no error") {

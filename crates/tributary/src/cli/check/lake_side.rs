@@ -5,7 +5,10 @@
 //! Holds: leaves no object behind where deleting is allowed.
 //! Fails: never; failures go to the report.
 
+use std::sync::Arc;
+
 use lake::log::{self, State};
+use lake::store::Store;
 
 use super::Report;
 use crate::config::Config;
@@ -18,13 +21,15 @@ pub(super) enum Log {
     Unknown,
     /// There is none: the first `setup --apply` or `run` begins it.
     None,
-    Found(Box<State>),
+    Found {
+        state: Box<State>,
+        store: Arc<dyn Store>,
+    },
 }
 
 pub(super) async fn look(report: &mut Report, config: &Config) -> Log {
     let Some(store) = report.take("lake", pipeline::open_store(config).await) else { return Log::Unknown };
-    let store = store.as_ref();
-    match store::probe(store).await.map_err(lake::Error::from) {
+    match store::probe(store.as_ref()).await.map_err(lake::Error::from) {
         Ok(probe) => {
             report.ok("lake", format!("{}: creates an object once only, whoever asks", store.url()));
             if !probe.lists_uploads {
@@ -47,19 +52,22 @@ pub(super) async fn look(report: &mut Report, config: &Config) -> Log {
             return Log::Unknown;
         }
     }
-    match log::load(store).await {
+    match log::load(store.as_ref()).await {
         Ok(Some(state)) if state.slot != config.source.slot => {
             report.fail(
                 "log",
                 Kind::Config,
-                format!("it is written from slot `{}`, and `source.slot` is `{}`", state.slot, config.source.slot),
+                format!(
+                    "it is written from slot `{}`, and `source.slot` is `{}`",
+                    state.slot, config.source.slot
+                ),
                 "every pipeline needs a `lake.url` prefix of its own",
             );
             Log::Unknown
         }
         Ok(Some(state)) => {
             report.ok("log", format!("{} entries, complete up to {}", state.seq, state.to_lsn));
-            Log::Found(Box::new(state))
+            Log::Found { state: Box::new(state), store }
         }
         Ok(None) => {
             report.ok("log", "none yet: the first `setup --apply` or `run` begins it");

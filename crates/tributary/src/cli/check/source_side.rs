@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lake::log;
+use lake::store::Store;
 use pgoutput::Lsn;
 use tables::lineage::Facts;
 
@@ -16,7 +17,7 @@ use super::Report;
 use super::lake_side::Log;
 use crate::cli::{existing_rows, setup, text};
 use crate::config::{Config, SnapshotMode};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::pipeline::{publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
@@ -74,7 +75,10 @@ fn settings(report: &mut Report, server: &ServerFacts, has_slot: bool) {
             "ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server",
         );
     }
-    let used = format!("{} of {} replication slots are in use", server.replication_slots, server.max_replication_slots);
+    let used = format!(
+        "{} of {} replication slots are in use",
+        server.replication_slots, server.max_replication_slots
+    );
     if has_slot || server.replication_slots < server.max_replication_slots {
         report.ok("slots", used);
     } else {
@@ -105,9 +109,16 @@ fn limits(report: &mut Report, server: &ServerFacts) {
         Some(bytes) => report.ok("slot limit", format!("max_slot_wal_keep_size is {}", text::bytes(bytes))),
     }
     if let Some(timeout) = server.idle_replication_slot_timeout {
-        let found = format!("idle_replication_slot_timeout is {} s: a daemon that is down for longer loses the slot", timeout.as_secs());
+        let found = format!(
+            "idle_replication_slot_timeout is {} s: a daemon that is down for longer loses the slot",
+            timeout.as_secs()
+        );
         if timeout < IDLE_AT_LEAST {
-            report.warn("slot idle timeout", found, "ALTER SYSTEM SET idle_replication_slot_timeout = 0;  -- or days");
+            report.warn(
+                "slot idle timeout",
+                found,
+                "ALTER SYSTEM SET idle_replication_slot_timeout = 0;  -- or days",
+            );
         } else {
             report.ok("slot idle timeout", found);
         }
@@ -157,8 +168,11 @@ async fn senders(report: &mut Report, sql: &Sql, server: &ServerFacts) {
 /// Whether all are there.
 async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log) -> bool {
     let names = &config.source.publication;
-    let Some(found) = report.take("publication", catalog::publication(sql, names).await) else { return false };
-    let missing: Vec<&String> = names.iter().filter(|name| !found.iter().any(|found| found.name == **name)).collect();
+    let Some(found) = report.take("publication", catalog::publication(sql, names).await) else {
+        return false;
+    };
+    let missing: Vec<&String> =
+        names.iter().filter(|name| !found.iter().any(|found| found.name == **name)).collect();
     for name in &missing {
         report.fail(
             "publication",
@@ -185,12 +199,16 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
         } else {
             report.warn(
                 "publication",
-                format!("{} does not publish {}: the lake will differ from the tables", publication.name, left_out.join(", ")),
+                format!(
+                    "{} does not publish {}: the lake will differ from the tables",
+                    publication.name,
+                    left_out.join(", ")
+                ),
                 format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');"),
             );
         }
     }
-    if let Log::Found(state) = log {
+    if let Log::Found { state, .. } = log {
         if let Err(error) = publication::refuse_changed(sql, names, state).await {
             report.error("publication", &error);
         }
@@ -201,11 +219,18 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
 async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bool) {
     let names = &config.source.publication;
     let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
-    let (Some(facts), Ok(selection)) = (report.take("tables", facts), existing_rows::selection(config)) else { return };
+    let (Some(facts), Ok(selection)) = (report.take("tables", facts), existing_rows::selection(config))
+    else {
+        return;
+    };
     let wanted = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name)).count();
     let found = format!("{wanted} published tables are included, with {} partitions", facts.leaves.len());
     if wanted == 0 {
-        report.warn("tables", found, "ALTER PUBLICATION … ADD TABLE …;  -- or look at tables.include and tables.exclude");
+        report.warn(
+            "tables",
+            found,
+            "ALTER PUBLICATION … ADD TABLE …;  -- or look at tables.include and tables.exclude",
+        );
     } else {
         report.ok("tables", found);
     }
@@ -226,12 +251,18 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
 
 /// T47
 async fn identities(report: &mut Report, sql: &Sql, names: &[String]) {
-    let Some(broken) = report.take("replica identity", setup::remedies(sql, names, None).await) else { return };
+    let Some(broken) = report.take("replica identity", setup::remedies(sql, names, None).await) else {
+        return;
+    };
     if broken.is_empty() {
         report.ok("replica identity", "every table can be updated and deleted from");
     }
     for remedy in broken.iter().take(SHOWN) {
-        report.warn("replica identity", format!("UPDATE and DELETE fail at the source on {}", remedy.what), &remedy.sql);
+        report.warn(
+            "replica identity",
+            format!("UPDATE and DELETE fail at the source on {}", remedy.what),
+            &remedy.sql,
+        );
     }
     if broken.len() > SHOWN {
         let found = format!("and {} more tables", broken.len() - SHOWN);
@@ -244,7 +275,10 @@ fn mixed_identities(report: &mut Report, facts: &Facts) {
     let roots: BTreeMap<_, _> = facts.roots.iter().map(|root| (root.oid, root)).collect();
     let mut mixed: BTreeMap<String, (u64, String)> = BTreeMap::new();
     for leaf in &facts.leaves {
-        let Some(root) = roots.get(&leaf.root).filter(|root| root.replica_identity != leaf.replica_identity) else { continue };
+        let Some(root) = roots.get(&leaf.root).filter(|root| root.replica_identity != leaf.replica_identity)
+        else {
+            continue;
+        };
         let of_root = mixed.entry(format!("{}.{}", root.schema, root.name)).or_default();
         of_root.0 += 1;
         of_root.1 = format!("{}.{}", leaf.schema, leaf.name);
@@ -261,7 +295,6 @@ fn mixed_identities(report: &mut Report, facts: &Facts) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the table of situations has that many sides")]
 async fn slot_and_log(
     report: &mut Report,
     sql: &Sql,
@@ -273,14 +306,15 @@ async fn slot_and_log(
 ) {
     let name = &config.source.slot;
     match (slot, log) {
-        (None, Log::None) => report.ok("slot", format!("`{name}` does not exist yet: the first `setup --apply` or `run` creates it")),
+        (None, Log::None) => report.ok(
+            "slot",
+            format!("`{name}` does not exist yet: the first `setup --apply` or `run` creates it"),
+        ),
         (None, Log::Unknown) => {}
-        (slot, Log::Found(state)) => {
-            let fits = fits(sql, options, server, slot, &state).await;
-            if report.take("slot", fits).is_some() {
-                if let Some(slot) = slot {
-                    report.ok("slot", describe(name, slot, &state));
-                }
+        (slot, Log::Found { state, store }) => {
+            let fits = fits(sql, options, server, *state, store.as_ref()).await;
+            if let (Some(lake_lsn), Some(slot)) = (report.take("slot", fits), slot) {
+                report.ok("slot", describe(name, slot, lake_lsn));
             }
         }
         (Some(slot), Log::None) => {
@@ -294,44 +328,56 @@ async fn slot_and_log(
                 );
             }
         }
-        (Some(_), Log::Unknown) => report.ok("slot", format!("`{name}` exists; whether it fits the log is unknown")),
+        (Some(_), Log::Unknown) => {
+            report.ok("slot", format!("`{name}` exists; whether it fits the log is unknown"))
+        }
     }
     if let Some(slot) = slot {
         danger(report, slot);
     }
 }
 
-/// The same decision as at the real start.
+/// The same decision as at the real start; the position of the lake if it is to go on.
+///
+/// Slot, log, server, in that order: beside a daemon that runs, each may only be further than the one before.
 async fn fits(
     sql: &Sql,
     options: &ConnectOptions,
     server: &ServerFacts,
-    slot: Option<&Slot>,
-    state: &log::State,
-) -> Result<startup::Decision> {
+    state: log::State,
+    store: &dyn Store,
+) -> Result<Lsn> {
+    let slot = slot::slot(sql, &state.slot).await?;
+    let mut state = Some(state);
+    log::follow(store, &mut state).await?;
+    let state = state.ok_or_else(|| Error::bug("a log that was read is gone"))?;
     let mut session = Session::connect(options).await?;
     let system = session.identify_system().await?;
-    let history = if system.timeline > state.timeline { session.timeline_history(system.timeline).await? } else { Vec::new() };
-    // Read before the log was; a daemon that runs may have moved on since.
-    let slot = if slot.is_some_and(|slot| slot.active) { slot::slot(sql, &state.slot).await? } else { slot.cloned() };
+    let history = if system.timeline > state.timeline {
+        session.timeline_history(system.timeline).await?
+    } else {
+        Vec::new()
+    };
     let situation = startup::Situation {
-        log: state,
+        log: &state,
         system: &system,
         server_lsn: server.current_lsn.unwrap_or(Lsn::ZERO).max(system.wal_lsn),
         slot: slot.as_ref(),
         history: &history,
         database: &options.database,
     };
-    startup::decide(&situation, server.in_recovery)
+    startup::decide(&situation, server.in_recovery).map(|_| state.to_lsn)
 }
 
-fn describe(name: &str, slot: &Slot, state: &log::State) -> String {
+fn describe(name: &str, slot: &Slot, lake_lsn: Lsn) -> String {
     let user = match slot.active_pid {
         Some(pid) if slot.active => format!("in use by process {pid}"),
         Some(_) | None => "not in use".to_owned(),
     };
-    let kept = slot.retained_bytes.map_or_else(String::new, |bytes| format!(", keeps {} of log", text::bytes(bytes)));
-    format!("`{name}` fits the lake's log at {}; {user}{kept}", state.to_lsn)
+    let kept = slot
+        .retained_bytes
+        .map_or_else(String::new, |bytes| format!(", keeps {} of log", text::bytes(bytes)));
+    format!("`{name}` fits the lake's log at {lake_lsn}; {user}{kept}")
 }
 
 /// How near the slot is to being lost, and what it costs the server.
@@ -357,7 +403,9 @@ fn danger(report: &mut Report, slot: &Slot) {
 
 /// T70: a new slot waits for every transaction that is open.
 async fn transactions(report: &mut Report, sql: &Sql) {
-    let Some(oldest) = report.take("transactions", catalog::oldest_transaction(sql).await).flatten() else { return };
+    let Some(oldest) = report.take("transactions", catalog::oldest_transaction(sql).await).flatten() else {
+        return;
+    };
     let remedy = "creating the slot waits until it ends";
     match oldest {
         OpenTransaction::Prepared { gid, open_seconds } => report.warn(
@@ -369,7 +417,11 @@ async fn transactions(report: &mut Report, sql: &Sql) {
             let seconds = open_seconds.unwrap_or(0.0);
             if seconds > LONG_TRANSACTION.as_secs_f64() {
                 let application = application.unwrap_or_default();
-                report.warn("transactions", format!("a transaction of process {pid} ({application}) is open since {seconds:.0} s"), remedy);
+                report.warn(
+                    "transactions",
+                    format!("a transaction of process {pid} ({application}) is open since {seconds:.0} s"),
+                    remedy,
+                );
             }
         }
     }
@@ -412,7 +464,9 @@ mod tests {
 
     #[test]
     fn old_minors_are_warned_of() {
-        for (number, state) in [(150_013, "warn"), (150_014, "ok"), (180_000, "ok"), (190_000, "warn"), (130_020, "fail")] {
+        for (number, state) in
+            [(150_013, "warn"), (150_014, "ok"), (180_000, "ok"), (190_000, "warn"), (130_020, "fail")]
+        {
             assert_eq!(found(|report| version(report, number)), [("version", state)], "{number}");
         }
     }

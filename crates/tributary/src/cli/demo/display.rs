@@ -50,7 +50,7 @@ impl Display {
             return Progress::Lines { display: self, last: None };
         }
         let bar = ProgressBar::new(length);
-        if let Ok(style) = ProgressStyle::with_template("  {bar:24.cyan/blue} {elapsed:>4}  {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("  {bar:10.cyan/blue}  {msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));

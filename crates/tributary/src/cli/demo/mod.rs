@@ -301,7 +301,7 @@ async fn show(
     progress.update(
         seconds,
         &format!(
-            "{seconds:>3} s   rows written {:>9}   rows in the lake {:>9}   lag {lag}{}",
+            "{seconds:>3} s  rows written {:>7}  in the lake {:>7}  lag {lag}{}",
             grouped(ledger.total()),
             grouped(watch.rows()),
             display::bytes(behind)

@@ -21,7 +21,8 @@ use crate::source::{catalog, connect_sql};
 pub(super) async fn run(config: &Config) -> Result<Answer> {
     let selection = existing_rows::selection(config)?;
     let sql = connect_sql(&config.catalog_options()?).await?;
-    let facts = catalog::facts_all(&sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let facts =
+        catalog::facts_all(&sql, &config.source.publication, config.partitions.folds_to_root()).await?;
     let mut catalog = TypeCatalog::default();
     facts.types.into_iter().for_each(|facts| catalog.learn(facts));
     let mut roots = facts.roots;
@@ -36,7 +37,8 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
     }
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
     for root in &roots {
-        let schema = TableSchema::new(&columns.remove(&root.oid.0).unwrap_or_default(), root.primary_key.clone());
+        let schema =
+            TableSchema::new(&columns.remove(&root.oid.0).unwrap_or_default(), root.primary_key.clone());
         show(root, &schema, &mut lines, &mut documents);
     }
     let header = ["table", "column", "Postgres type", "lake column", "lake type", "field id"];
@@ -52,7 +54,12 @@ fn column(row: &Row, catalog: &TypeCatalog) -> Result<(u32, ColumnSpec)> {
     Ok((row.try_get(0).map_err(broken)?, ColumnSpec { name, type_oid, type_modifier, resolved }))
 }
 
-fn show(root: &RootFacts, schema: &TableSchema, lines: &mut Vec<Vec<String>>, documents: &mut Vec<serde_json::Value>) {
+fn show(
+    root: &RootFacts,
+    schema: &TableSchema,
+    lines: &mut Vec<Vec<String>>,
+    documents: &mut Vec<serde_json::Value>,
+) {
     let table = format!("{}.{}", root.schema, root.name);
     let mut columns = Vec::new();
     for column in &schema.columns {

@@ -49,7 +49,10 @@ impl Remedy {
         } else {
             // Every partition has an index of its own name, so only FULL can be said for all at once.
             let identity = if usable == Some("DEFAULT") { "DEFAULT" } else { "FULL" };
-            let what = format!("{name}: {reason} in {} of its partitions ({} …)", problem.relations, problem.example);
+            let what = format!(
+                "{name}: {reason} in {} of its partitions ({} …)",
+                problem.relations, problem.example
+            );
             (what, statements::identity_of_partitions(&problem.schema, &problem.table, identity))
         };
         Remedy { schema: problem.schema, table: problem.table, what, sql, relations: problem.relations }
@@ -57,7 +60,11 @@ impl Remedy {
 }
 
 /// The broken tables of these publications; without names, those that would be if they were published.
-pub(crate) async fn remedies(sql: &Sql, publications: &[String], selection: Option<&Selection>) -> Result<Vec<Remedy>> {
+pub(crate) async fn remedies(
+    sql: &Sql,
+    publications: &[String],
+    selection: Option<&Selection>,
+) -> Result<Vec<Remedy>> {
     let mut problems = catalog::identity_problems(sql, publications).await?;
     if let Some(selection) = selection {
         problems.retain(|problem| selection.includes(&problem.schema, &problem.table));
@@ -74,7 +81,10 @@ pub(crate) async fn remedies(sql: &Sql, publications: &[String], selection: Opti
 }
 
 /// `DEFAULT` where there is a primary key, `USING INDEX …` where there is a fitting unique index.
-async fn usable_identities(sql: &Sql, problems: &[IdentityProblem]) -> Result<HashMap<(String, String), String>> {
+async fn usable_identities(
+    sql: &Sql,
+    problems: &[IdentityProblem],
+) -> Result<HashMap<(String, String), String>> {
     let schemas: Vec<&str> = problems.iter().map(|problem| problem.schema.as_str()).collect();
     let tables: Vec<&str> = problems.iter().map(|problem| problem.table.as_str()).collect();
     let rows = sql.query("indexes that can be a replica identity", USABLE, &[&schemas, &tables]).await?;
@@ -83,8 +93,11 @@ async fn usable_identities(sql: &Sql, problems: &[IdentityProblem]) -> Result<Ha
     for row in &rows {
         let index: String = row.try_get(2).map_err(broken)?;
         let is_primary: bool = row.try_get(3).map_err(broken)?;
-        let identity =
-            if is_primary { "DEFAULT".to_owned() } else { format!("USING INDEX {}", quote_identifier(&index)) };
+        let identity = if is_primary {
+            "DEFAULT".to_owned()
+        } else {
+            format!("USING INDEX {}", quote_identifier(&index))
+        };
         usable.insert((row.try_get(0).map_err(broken)?, row.try_get(1).map_err(broken)?), identity);
     }
     Ok(usable)

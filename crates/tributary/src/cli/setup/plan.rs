@@ -16,27 +16,27 @@ use crate::source::{ConnectOptions, Sql, catalog};
 
 /// The steps, and what to be warned of.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) steps: Vec<Step>,
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
     /// Tables that the publication breaks, or would.
-    pub(crate) broken: Vec<Remedy>,
-    pub(crate) warnings: Vec<String>,
+    pub(super) broken: Vec<Remedy>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// One thing that Postgres needs.
 #[derive(Debug)]
-pub(crate) struct Step {
+pub(super) struct Step {
     /// For machines.
-    pub(crate) name: &'static str,
+    pub(super) name: &'static str,
     /// For people.
-    pub(crate) title: String,
-    pub(crate) state: StepState,
-    pub(crate) sql: Vec<String>,
+    pub(super) title: String,
+    pub(super) state: StepState,
+    pub(super) sql: Vec<String>,
 }
 
 /// Whether it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StepState {
+pub(super) enum StepState {
     Present,
     Missing,
     /// Missing, and not ours to create.
@@ -44,7 +44,7 @@ pub(crate) enum StepState {
 }
 
 impl StepState {
-    pub(crate) fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             StepState::Present => "present",
             StepState::Missing => "missing",
@@ -61,10 +61,13 @@ pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -
     let names = &config.source.publication;
     let found = catalog::publication(sql, names).await?;
     let mut warnings = Vec::new();
-    let broken = if let Some(missing) = names.iter().find(|name| !found.iter().any(|found| found.name == **name)) {
+    let broken = if let Some(missing) =
+        names.iter().find(|name| !found.iter().any(|found| found.name == **name))
+    {
         if Some(missing) != names.first() {
-            return Err(Error::config(format!("publication `{missing}` does not exist"))
-                .hint("setup creates the first of `source.publication` only; create the others, or leave them out"));
+            return Err(Error::config(format!("publication `{missing}` does not exist")).hint(
+                "setup creates the first of `source.publication` only; create the others, or leave them out",
+            ));
         }
         steps.push(publication(config, missing, &wanted)?);
         identity::remedies(sql, &[], Some(&selection)).await?
@@ -82,13 +85,15 @@ pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -
 }
 
 /// The tables that the globs name and that can be published: roots, or with `fold = "none"` every leaf.
-pub(crate) async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>> {
+async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>> {
     let selection = existing_rows::selection(config)?;
-    let rows = sql.query("tables that can be published", CANDIDATES, &[&config.partitions.folds_to_root()]).await?;
+    let rows =
+        sql.query("tables that can be published", CANDIDATES, &[&config.partitions.folds_to_root()]).await?;
     let broken = |error: tokio_postgres::Error| Error::bug("a column of a catalog query").caused_by(error);
     let mut tables = Vec::new();
     for row in &rows {
-        let (schema, table): (String, String) = (row.try_get(0).map_err(broken)?, row.try_get(1).map_err(broken)?);
+        let (schema, table): (String, String) =
+            (row.try_get(0).map_err(broken)?, row.try_get(1).map_err(broken)?);
         if selection.includes(&schema, &table) {
             tables.push((schema, table));
         }
@@ -103,7 +108,11 @@ async fn role(sql: &Sql, options: &ConnectOptions) -> Result<Step> {
         name: "role",
         title: format!("role {} with REPLICATION", options.user),
         state: if may { StepState::Present } else { StepState::Administrator },
-        sql: vec![if may { statements::create_role(&options.user) } else { statements::alter_role(&options.user) }],
+        sql: vec![if may {
+            statements::create_role(&options.user)
+        } else {
+            statements::alter_role(&options.user)
+        }],
     })
 }
 
@@ -124,14 +133,16 @@ async fn grants(sql: &Sql, options: &ConnectOptions, wanted: &[(String, String)]
     }
     Ok(Step {
         name: "grants",
-        title: "privileges to read catalogs and tables (streaming needs none on tables, a snapshot SELECT)".to_owned(),
+        title: "privileges to read catalogs and tables (streaming needs none on tables, a snapshot SELECT)"
+            .to_owned(),
         state: if unreadable == 0 { StepState::Present } else { StepState::Administrator },
         sql: statements,
     })
 }
 
 fn publication(config: &Config, name: &str, wanted: &[(String, String)]) -> Result<Step> {
-    let is_everything = config.tables.include.iter().any(|glob| glob == "*.*") && config.tables.exclude.is_empty();
+    let is_everything =
+        config.tables.include.iter().any(|glob| glob == "*.*") && config.tables.exclude.is_empty();
     let sql = if is_everything {
         statements::publish_all(name)
     } else if wanted.is_empty() {
@@ -151,7 +162,8 @@ fn publication(config: &Config, name: &str, wanted: &[(String, String)]) -> Resu
 
 /// Included tables that no publication has.
 async fn unpublished(sql: &Sql, config: &Config, wanted: &[(String, String)]) -> Result<Option<String>> {
-    let facts = catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let facts =
+        catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
     let published: BTreeSet<(&str, &str)> =
         facts.roots.iter().map(|root| (root.schema.as_str(), root.name.as_str())).collect();
     let missing: Vec<String> = wanted

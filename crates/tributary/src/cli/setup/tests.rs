@@ -14,12 +14,16 @@ fn sql_quotes_every_name() {
         "CREATE PUBLICATION \"a\" FOR ALL TABLES WITH (publish_via_partition_root = false);"
     );
     assert_eq!(statements::alter_role("c'd"), "ALTER ROLE \"c'd\" REPLICATION;");
-    assert!(statements::identity_of_partitions("s", "it's", "FULL").contains("pg_partition_tree('\"s\".\"it''s\"')"));
+    assert!(
+        statements::identity_of_partitions("s", "it's", "FULL")
+            .contains("pg_partition_tree('\"s\".\"it''s\"')")
+    );
 }
 
 #[test]
 fn what_is_there_is_shown_as_a_comment_and_what_breaks_as_a_warning() {
-    let step = |name, state, sql: &str| Step { name, title: name.to_owned(), state, sql: vec![sql.to_owned()] };
+    let step =
+        |name, state, sql: &str| Step { name, title: name.to_owned(), state, sql: vec![sql.to_owned()] };
     let plan = Plan {
         steps: vec![
             step("role", StepState::Present, "CREATE ROLE x;"),

@@ -1,7 +1,12 @@
 use super::*;
 
 fn server(code: &str, message: &str) -> ServerError {
-    ServerError { severity: "ERROR".into(), code: code.into(), message: message.into(), ..ServerError::default() }
+    ServerError {
+        severity: "ERROR".into(),
+        code: code.into(),
+        message: message.into(),
+        ..ServerError::default()
+    }
 }
 
 #[test]
@@ -48,7 +53,8 @@ fn fields_are_read_and_a_cut_body_does_not_panic() {
 #[test]
 fn a_data_exception_does_not_quote_the_data() {
     let mut error = server("22021", "invalid byte sequence for encoding \"UTF8\": 0xe9 0x74");
-    error.context = Some("slot \"s\", output plugin \"pgoutput\", in the change callback, associated LSN 0/1".into());
+    error.context =
+        Some("slot \"s\", output plugin \"pgoutput\", in the change callback, associated LSN 0/1".into());
     let text = error.to_string();
     assert!(!text.contains("0xe9"), "{text}");
     assert!(text.contains("associated LSN 0/1"), "{text}");

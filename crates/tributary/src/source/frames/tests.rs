@@ -7,7 +7,8 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn messages_come_out_whole_wherever_the_bytes_are_cut() {
-    let bodies: Vec<Vec<u8>> = [0, 1, 7, 300, 40_000].iter().map(|n| vec![u8::try_from(n % 251).unwrap(); *n]).collect();
+    let bodies: Vec<Vec<u8>> =
+        [0, 1, 7, 300, 40_000].iter().map(|n| vec![u8::try_from(n % 251).unwrap(); *n]).collect();
     let wire: Vec<u8> = bodies.iter().flat_map(|body| message(b'd', body)).collect();
     for step in [1, 2, 5, 1000, wire.len()] {
         let mut frames = Frames::new();

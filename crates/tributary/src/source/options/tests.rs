@@ -61,8 +61,8 @@ fn the_password_file_wins_over_the_environment_and_not_over_the_url() {
     let options = read("postgres://cdc@db").expect("a password");
     assert_eq!(options.password.as_ref().map(Secret::expose), Some("from file"));
     read("postgres://cdc:other@db").expect_err("two passwords");
-    let options =
-        ConnectOptions::parse_with("postgres://cdc@db", None, Some("environment".into())).expect("a password");
+    let options = ConnectOptions::parse_with("postgres://cdc@db", None, Some("environment".into()))
+        .expect("a password");
     assert_eq!(options.password.as_ref().map(Secret::expose), Some("environment"));
     std::fs::write(file.path(), "two\nlines\n").expect("written");
     read("postgres://cdc@db").expect_err("two lines");

@@ -31,7 +31,8 @@ fn a_slot_name_cannot_carry_a_command() {
 
 #[test]
 fn a_timeline_history_is_read_and_anything_else_refused() {
-    let history = "1\t0/4000098\tno recovery target specified\n\n2\t16/B374D848\tbefore 2000-01-01 00:00:00+00\n";
+    let history =
+        "1\t0/4000098\tno recovery target specified\n\n2\t16/B374D848\tbefore 2000-01-01 00:00:00+00\n";
     let switches = parse_history(history).expect("a history");
     assert_eq!(switches[1], TimelineSwitch { timeline: 2, switch_lsn: Lsn(0x16_B374_D848) });
     assert_eq!(switches.len(), 2);

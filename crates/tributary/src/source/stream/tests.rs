@@ -10,7 +10,8 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn wal_message(payload: &[u8]) -> Vec<u8> {
-    let header = [[b'w'].as_slice(), &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &3_u64.to_be_bytes()].concat();
+    let header =
+        [[b'w'].as_slice(), &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &3_u64.to_be_bytes()].concat();
     copy_data(&[header.as_slice(), payload].concat())
 }
 
@@ -47,11 +48,19 @@ async fn messages_come_in_order_and_the_end_stays_the_end() {
     let (mut stream, mut server) = pair().await;
     let notice = message(b'N', b"VNOTICE\0C00000\0Mhello\0\0");
     let status = message(b'S', b"application_name\0x\0");
-    let wire =
-        [wal_message(b"abc"), notice, status, keepalive_message(9, 1), message(b'C', b"COPY 0\0"), wal_message(b"late")]
-            .concat();
+    let wire = [
+        wal_message(b"abc"),
+        notice,
+        status,
+        keepalive_message(9, 1),
+        message(b'C', b"COPY 0\0"),
+        wal_message(b"late"),
+    ]
+    .concat();
     server.write_all(&wire).await.unwrap();
-    assert!(pop_after_fill(&mut stream).await.unwrap().starts_with("Wal { wal_start: Lsn(1), wal_end: Lsn(2)"));
+    assert!(
+        pop_after_fill(&mut stream).await.unwrap().starts_with("Wal { wal_start: Lsn(1), wal_end: Lsn(2)")
+    );
     assert_eq!(
         pop_after_fill(&mut stream).await.unwrap(),
         "Keepalive { wal_end: Lsn(9), reply_requested: true }"
@@ -138,7 +147,8 @@ async fn stopping_sends_the_positions_and_waits_for_the_server() {
     let serving = tokio::spawn(async move {
         let mut heard = vec![0; 39 + 5];
         server.read_exact(&mut heard).await.unwrap();
-        let rest = [wal_message(b"in flight"), message(b'c', b""), message(b'C', b"COPY 0\0"), message(b'Z', b"I")];
+        let rest =
+            [wal_message(b"in flight"), message(b'c', b""), message(b'C', b"COPY 0\0"), message(b'Z', b"I")];
         server.write_all(&rest.concat()).await.unwrap();
         server.read_to_end(&mut heard).await.unwrap();
         heard
