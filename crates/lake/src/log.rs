@@ -276,11 +276,29 @@ pub async fn load(store: &dyn Store) -> Result<Option<State>, Error> {
 
 /// Folds entries that were appended since the state was read.
 pub async fn follow(store: &dyn Store, state: &mut Option<State>) -> Result<(), Error> {
-    loop {
-        let key = layout::log_key(state.as_ref().map_or(0, |state| state.seq) + 1);
-        let Some(object) = transient(|| store.get(&key)).await? else { return Ok(()) };
-        let entry: Entry = parse(&key, &object.bytes)?;
+    if state.is_none() {
+        let Some(entry) = read_if_there(store, 1).await? else { return Ok(()) };
         State::fold(state, &entry)?;
+    }
+    match state {
+        Some(state) => follow_on(store, state).await,
+        None => Ok(()),
+    }
+}
+
+/// Folds entries that were appended since the state was read.
+pub async fn follow_on(store: &dyn Store, state: &mut State) -> Result<(), Error> {
+    while let Some(entry) = read_if_there(store, state.seq + 1).await? {
+        state.advance(&entry)?;
+    }
+    Ok(())
+}
+
+async fn read_if_there(store: &dyn Store, seq: u64) -> Result<Option<Entry>, Error> {
+    let key = layout::log_key(seq);
+    match transient(|| store.get(&key)).await? {
+        Some(object) => parse(&key, &object.bytes).map(Some),
+        None => Ok(None),
     }
 }
 

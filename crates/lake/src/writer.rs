@@ -25,7 +25,7 @@ mod committer;
 mod file;
 
 pub use committer::Published;
-use committer::{Committer, Sealed};
+use committer::{Committer, Sealed, SealedFile};
 use file::{Command, FileTask};
 
 /// What a writer is told once.
@@ -181,7 +181,7 @@ impl Writer {
         let sealed = Sealed {
             seq: self.next_seq,
             cut,
-            files: files.into_iter().map(|file| (file.spec, file.task)).collect(),
+            files: files.into_iter().map(|file| SealedFile { spec: file.spec, task: file.task }).collect(),
         };
         self.next_seq += 1;
         match self.cuts.try_send(sealed) {

@@ -25,7 +25,13 @@ use crate::watermark;
 pub(super) struct Sealed {
     pub(super) seq: u64,
     pub(super) cut: Cut,
-    pub(super) files: Vec<(FileSpec, JoinSet<Result<Vec<FileEntry>, Error>>)>,
+    pub(super) files: Vec<SealedFile>,
+}
+
+/// The files of one table and hour, on their way to the store.
+pub(super) struct SealedFile {
+    pub(super) spec: FileSpec,
+    pub(super) task: JoinSet<Result<Vec<FileEntry>, Error>>,
 }
 
 /// A cut that every reader can see.
@@ -127,11 +133,9 @@ impl Committer {
 }
 
 /// Waits for the files of a cut, and groups them by table and schema version.
-async fn collect(
-    files: Vec<(FileSpec, JoinSet<Result<Vec<FileEntry>, Error>>)>,
-) -> Result<Vec<TableFiles>, Error> {
+async fn collect(files: Vec<SealedFile>) -> Result<Vec<TableFiles>, Error> {
     let mut tables: BTreeMap<(u32, u32), TableFiles> = BTreeMap::new();
-    for (spec, mut task) in files {
+    for SealedFile { spec, mut task } in files {
         let Some(outcome) = task.join_next().await else {
             return Err(Error::Bug(format!("the file task of {} was never started", spec.table)));
         };

@@ -143,7 +143,7 @@ mod tests {
     fn the_text_shows_what_the_document_holds() {
         let mut document = Document::new(&Config::default(), State::Streaming);
         document.lake = "file:///lake".to_owned();
-        document.lag = Lag { bytes: Some(10), seconds: Some(1.25) };
+        document.lag = Lag { bytes: Some(10), seconds: Some(1.5) };
         document.slot.retained_bytes = Some(3 << 20);
         document.slot.wal_status = Some("reserved".to_owned());
         document.tables.push(TableStatus {
@@ -167,9 +167,9 @@ mod tests {
              logged     0/0\n\
              published  0/0\n\
              confirmed  0/0\n\
-             lag        10 bytes, 1.3 s\n\
+             lag        10 bytes, 1.5 s\n\
              slot       keeps 3.0 MiB of log (reserved)\n\
-             \n  table          rows    files  size     state\n  \
+             \n  table            rows  files     size  state\n  \
              public.orders  12,345      3  2.0 KiB  streaming\n\
              \n\
              last errors\n  \

@@ -34,6 +34,8 @@ pub(super) struct Opened {
     /// What the stream speaks.
     pub(super) proto_version: u8,
     pub(super) sql: Sql,
+    /// To the server that we stream from, which need not be the one that catalogs are read from.
+    pub(super) source_sql: Sql,
     pub(super) fold: Fold,
     /// The publications as they were found; polled for changes.
     pub(super) publication: Event,
@@ -43,27 +45,26 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
     let sql = connect_sql(&context.catalog_options).await?;
-    let state = match log::load(store.as_ref()).await? {
+    let mut state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
-            let slot_sql = connect_sql(&context.options).await?;
-            bootstrap::create(store.as_ref(), &context.config, &context.options, &slot_sql, false).await?;
+            let source_sql = connect_sql(&context.options).await?;
+            bootstrap::create(store.as_ref(), &context.config, &context.options, &source_sql, false).await?;
             bootstrap::require_log(store.as_ref()).await?
         }
     };
     refuse_other_slot(context, &state)?;
-    let (mut stream, proto_version, decision) = take_slot(context, &state, &sql).await?;
+    let taken = take_slot(context, &mut state, &sql).await?;
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
-    let mut state = Some(state);
-    let author = append_open(context, &mut state, decision, &publication).await?;
-    let Some(state) = state else { return Err(Error::bug("the log is gone while it is open")) };
+    let author = append_open(context, &mut state, taken.decision, &publication).await?;
     context.epoch = Some(author.epoch);
     roll_forward(store.as_ref(), &state).await?;
     let fold = restore(context, &state, &sql).await?;
+    let Taken { mut stream, proto_version, source_sql, .. } = taken;
     stream.set_positions(state.to_lsn, state.to_lsn);
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
-    Ok(Opened { state, author, stream, proto_version, sql, fold, publication })
+    Ok(Opened { state, author, stream, proto_version, sql, source_sql, fold, publication })
 }
 
 fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
@@ -79,14 +80,23 @@ fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
     .hint("every pipeline needs a `lake.url` prefix of its own"))
 }
 
+/// The slot, held by our stream.
+struct Taken {
+    stream: Stream,
+    proto_version: u8,
+    source_sql: Sql,
+    decision: Decision,
+}
+
 /// Checks the source and starts the stream; waits while another session has the slot.
-async fn take_slot(context: &mut Context, state: &State, sql: &Sql) -> Result<(Stream, u8, Decision)> {
+async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Result<Taken> {
     let mut backoff = Backoff::new(Duration::from_millis(500), SLOT_WAIT_MAX);
     let mut replay_waits = 0_u32;
     loop {
         let mut session = Session::connect(&context.options).await?;
         let proto_version = source::session::proto_version(session.server_version());
-        match check(context, &mut session, state, sql).await? {
+        let source_sql = connect_sql(&context.options).await?;
+        match check(context, &mut session, state, sql, &source_sql).await? {
             Decision::WaitForReplay if replay_waits >= REPLAY_WAITS_MAX => {
                 return Err(Error::halted(format!(
                     "the standby has not replayed up to the lake's {} in {} seconds",
@@ -97,13 +107,10 @@ async fn take_slot(context: &mut Context, state: &State, sql: &Sql) -> Result<(S
             Decision::WaitForReplay => {
                 replay_waits += 1;
                 context.pause(Duration::from_secs(1)).await?;
-                continue;
             }
             decision => match session.start(&start(context, state)).await {
-                Ok(stream) => return Ok((stream, proto_version, decision)),
+                Ok(stream) => return Ok(Taken { stream, proto_version, source_sql, decision }),
                 Err(error) if source::is_slot_active(&error) => {
-                    // Only one daemon may go on: if the other one opened the lake since we did, we are it no more.
-                    refuse_fenced(context, state).await?;
                     context.shared.state(status::State::WaitingForSlot);
                     let delay = backoff.next_delay();
                     info!(slot = state.slot, ?delay, reason = error.chain(), "the slot is in use by another session, waiting");
@@ -125,8 +132,20 @@ fn start(context: &Context, state: &State) -> Start {
     }
 }
 
-async fn check(context: &Context, session: &mut Session, state: &State, sql: &Sql) -> Result<Decision> {
+/// Reads the slot, then the log, then the server: while another daemon has the slot all three move on, and in this order what
+/// is read can only look safer than it is at the end.
+async fn check(
+    context: &Context,
+    session: &mut Session,
+    state: &mut State,
+    sql: &Sql,
+    source_sql: &Sql,
+) -> Result<Decision> {
     bootstrap::refuse_missing_publications(sql, &context.config).await?;
+    // Slots belong to the server that we stream from, which need not be the one that catalogs are read from.
+    let slot = slot::slot(source_sql, &state.slot).await?;
+    log::follow_on(context.store.as_ref(), state).await?;
+    refuse_fenced(context, state)?;
     super::publication::refuse_changed(sql, &context.config.source.publication, state).await?;
     let system = session.identify_system().await?;
     let history = if system.timeline > state.timeline {
@@ -134,10 +153,7 @@ async fn check(context: &Context, session: &mut Session, state: &State, sql: &Sq
     } else {
         Vec::new()
     };
-    // Slots belong to the server that we stream from, which need not be the one that catalogs are read from.
-    let source_sql = connect_sql(&context.options).await?;
-    let server = catalog::server(&source_sql).await?;
-    let slot = slot::slot(&source_sql, &state.slot).await?;
+    let server = catalog::server(source_sql).await?;
     let situation = Situation {
         log: state,
         system: &system,
@@ -149,14 +165,12 @@ async fn check(context: &Context, session: &mut Session, state: &State, sql: &Sq
     startup::decide(&situation, server.in_recovery)
 }
 
-/// After the first open of this process, an epoch that is not ours means that another daemon took over.
-async fn refuse_fenced(context: &Context, state: &State) -> Result<()> {
-    let Some(ours) = context.epoch else { return Ok(()) };
-    let mut latest = Some(state.clone());
-    log::follow(context.store.as_ref(), &mut latest).await?;
-    match latest {
-        Some(latest) if latest.epoch != ours => {
-            Err(lake::Error::Fenced { seq: latest.seq, owner: latest.owner, epoch: latest.epoch, ours }.into())
+/// After the first open of this process, an epoch that is not ours means that another daemon took over: only one may go on.
+fn refuse_fenced(context: &Context, state: &State) -> Result<()> {
+    match context.epoch {
+        Some(ours) if state.epoch != ours => {
+            let (seq, owner, epoch) = (state.seq, state.owner.clone(), state.epoch);
+            Err(lake::Error::Fenced { seq, owner, epoch, ours }.into())
         }
         Some(_) | None => Ok(()),
     }
@@ -165,20 +179,20 @@ async fn refuse_fenced(context: &Context, state: &State) -> Result<()> {
 /// Appends our `open` entry behind whatever the log's end is now that we hold the slot.
 async fn append_open(
     context: &Context,
-    state: &mut Option<State>,
+    state: &mut State,
     decision: Decision,
     publication: &Event,
 ) -> Result<Author> {
+    let store = context.store.as_ref();
     for _ in 0..OPEN_TRIES {
-        log::follow(context.store.as_ref(), state).await?;
-        let Some(current) = state.as_ref() else { return Err(Error::bug("the log is gone while it is opened")) };
-        refuse_fenced(context, current).await?;
-        let author = Author { epoch: current.epoch + 1, owner: super::owner() };
-        let (timeline, events) = events_of_opening(current, decision, publication);
-        let entry = open_entry(current, &author, timeline, events)?;
-        match log::append(context.store.as_ref(), &entry).await {
+        log::follow_on(store, state).await?;
+        refuse_fenced(context, state)?;
+        let author = Author { epoch: state.epoch + 1, owner: super::owner() };
+        let (timeline, events) = events_of_opening(state, decision, publication);
+        let entry = open_entry(state, &author, timeline, events)?;
+        match log::append(store, &entry).await {
             Ok(()) => {
-                log::follow(context.store.as_ref(), state).await?;
+                state.advance(&entry)?;
                 return Ok(author);
             }
             // The last put of the owner before us landed late. Its cut counts: read the tail again.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lake::gauge::Use;
-use lake::log::Event;
+use lake::log::{Event, Totals};
 use lake::writer::{Cut, Published, Settings, Writer};
 use pgoutput::{Decoder, Lsn, Oid, Options};
 use tables::change::{Change, TxStamp};
@@ -22,8 +22,8 @@ use super::{Context, Until, bootstrap, publication, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::source::{Received, Sql, Stream, catalog};
-use crate::status::State;
+use crate::source::{Received, Sql, Stream, catalog, slot};
+use crate::status::{SlotStatus, State};
 
 mod events;
 mod positions;
@@ -35,6 +35,7 @@ pub(super) struct Streaming<'c> {
     context: &'c mut Context,
     stream: Option<Stream>,
     sql: Sql,
+    source_sql: Sql,
     decoder: Decoder,
     fold: Fold,
     buffers: Buffers,
@@ -48,6 +49,9 @@ pub(super) struct Streaming<'c> {
     last_idle: Instant,
     last_relief: Instant,
     last_publication_check: Instant,
+    last_slot_check: Option<Instant>,
+    /// Since when something is received that no reader can see.
+    behind_since: Option<Instant>,
     reply_requests: ReplyRequests,
     target: Option<Lsn>,
 }
@@ -78,8 +82,12 @@ struct Needs {
 
 impl<'c> Streaming<'c> {
     pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
-        let Opened { state, author, stream, proto_version, sql, fold, publication } = opened;
+        let Opened { state, author, stream, proto_version, sql, source_sql, fold, publication } = opened;
         let buffers = Buffers::new(Arc::clone(&context.gauge), &state);
+        for table in state.tables.values() {
+            let Totals { rows, files, bytes } = table.totals;
+            context.shared.table_published(&table.table, rows, bytes, files);
+        }
         let settings = Settings {
             file_bytes: context.config.cut.file_size.as_u64(),
             encoders: std::thread::available_parallelism().map_or(2, usize::from),
@@ -98,6 +106,7 @@ impl<'c> Streaming<'c> {
             context,
             stream: Some(stream),
             sql,
+            source_sql,
             decoder: Decoder::new(options),
             fold,
             buffers,
@@ -110,6 +119,8 @@ impl<'c> Streaming<'c> {
             last_idle: now,
             last_relief: now,
             last_publication_check: now,
+            last_slot_check: None,
+            behind_since: None,
             reply_requests: ReplyRequests { count: 0, since: now },
         }
     }
@@ -219,6 +230,9 @@ impl<'c> Streaming<'c> {
         // I1: what is confirmed was published, and what was published was cut.
         assert!(published.to_lsn <= self.positions.cut, "published {} beyond the cut {}", published.to_lsn, self.positions.cut);
         self.positions.published = published.to_lsn;
+        if self.writer.cuts_in_flight() == 0 {
+            self.behind_since = self.cut_begun;
+        }
         self.context.shared.published(&published);
         if self.phase != Phase::Ended && let Some(stream) = self.stream.as_mut() {
             stream.set_positions(self.positions.received, self.positions.published);
@@ -317,6 +331,7 @@ impl<'c> Streaming<'c> {
         }
         if self.cut_begun.is_none() && !self.buffers.is_empty() {
             self.cut_begun = Some(Instant::now());
+            self.behind_since = self.behind_since.or(self.cut_begun);
         }
         Ok(None)
     }
@@ -335,6 +350,7 @@ impl<'c> Streaming<'c> {
         self.relieve()?;
         self.cut_if_due()?;
         self.observe();
+        self.check_slot().await?;
         if self.phase == Phase::Streaming && self.last_publication_check.elapsed() >= PUBLICATION_INTERVAL {
             self.last_publication_check = Instant::now();
             let names = &self.context.config.source.publication;
@@ -344,6 +360,22 @@ impl<'c> Streaming<'c> {
             if found != self.publication {
                 return Err(publication::changed(names));
             }
+        }
+        Ok(())
+    }
+
+    /// What the server says of the slot, for people. A slot that is lost while we stream ends the stream by itself.
+    async fn check_slot(&mut self) -> Result<()> {
+        if self.phase != Phase::Streaming || self.last_slot_check.is_some_and(|last| last.elapsed() < SLOT_INTERVAL) {
+            return Ok(());
+        }
+        self.last_slot_check = Some(Instant::now());
+        let name = &self.context.config.source.slot;
+        let found = tokio::time::timeout(CATALOG_TIMEOUT, slot::slot(&self.source_sql, name))
+            .await
+            .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
+        if let Some(found) = found {
+            self.context.shared.slot(SlotStatus::of(name, &found));
         }
         Ok(())
     }
@@ -426,7 +458,7 @@ impl<'c> Streaming<'c> {
             shown.published = positions.published;
             shown.confirmed = positions.confirmed;
         });
-        let seconds = self.cut_begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+        let seconds = self.behind_since.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         shared.lag(positions.received.0.saturating_sub(positions.published.0), seconds);
         let gauge = &self.context.gauge;
         let paused = self.phase == Phase::Streaming && gauge.used() >= gauge.budget();
@@ -457,6 +489,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 const TARGET_STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the publications are compared with what the log recorded (T52).
 const PUBLICATION_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the server is asked for the state of the slot.
+const SLOT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a catalog query may take before the attempt is given up.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
 /// Rounds of questions for one message: a domain over an array over an enum needs three.

@@ -208,10 +208,10 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
             );
         }
     }
-    if let Log::Found { state, .. } = log {
-        if let Err(error) = publication::refuse_changed(sql, names, state).await {
-            report.error("publication", &error);
-        }
+    if let Log::Found { state, .. } = log
+        && let Err(error) = publication::refuse_changed(sql, names, state).await
+    {
+        report.error("publication", &error);
     }
     true
 }

@@ -243,7 +243,7 @@ impl Worker {
             if number == TRUNCATES / 3 {
                 self.add_root_truncate(&mut transaction);
             } else {
-                self.add_leaf_truncate(&mut transaction);
+                self.add_leaf_truncate(&mut transaction, number);
             }
             self.run(transaction, true).await?;
         }
@@ -389,11 +389,11 @@ impl Worker {
         self.replace(number, position, Some(changed));
     }
 
-    /// One leaf, with rows before and after in the same transaction.
-    fn add_leaf_truncate(&mut self, transaction: &mut Transaction) {
+    /// One leaf of each table in turn, with rows before and after in the same transaction.
+    fn add_leaf_truncate(&mut self, transaction: &mut Transaction, turn: u32) {
         let shop = Arc::clone(&self.shop);
-        let number = self.random.below(shop.tables.len());
-        let Some(table) = shop.tables.get(number) else { return };
+        let turn = usize::try_from(turn).unwrap_or(0);
+        let Some((number, table)) = shop.tables.iter().enumerate().cycle().nth(turn) else { return };
         let leaf = self.random.skewed(table.leaves.len());
         let Some(leaf) = table.leaves.get(leaf) else { return };
         self.insert(transaction, number, table, leaf, 3);

@@ -61,26 +61,25 @@ pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -
     let names = &config.source.publication;
     let found = catalog::publication(sql, names).await?;
     let mut warnings = Vec::new();
-    let broken = if let Some(missing) =
-        names.iter().find(|name| !found.iter().any(|found| found.name == **name))
-    {
-        if Some(missing) != names.first() {
-            return Err(Error::config(format!("publication `{missing}` does not exist")).hint(
+    let broken =
+        if let Some(missing) = names.iter().find(|name| !found.iter().any(|found| found.name == **name)) {
+            if Some(missing) != names.first() {
+                return Err(Error::config(format!("publication `{missing}` does not exist")).hint(
                 "setup creates the first of `source.publication` only; create the others, or leave them out",
             ));
-        }
-        steps.push(publication(config, missing, &wanted)?);
-        identity::remedies(sql, &[], Some(&selection)).await?
-    } else {
-        steps.push(Step {
-            name: "publication",
-            title: format!("publication {}", names.join(", ")),
-            state: StepState::Present,
-            sql: Vec::new(),
-        });
-        warnings.extend(unpublished(sql, config, &wanted).await?);
-        identity::remedies(sql, names, None).await?
-    };
+            }
+            steps.push(publication(config, missing, &wanted)?);
+            identity::remedies(sql, &[], Some(&selection)).await?
+        } else {
+            steps.push(Step {
+                name: "publication",
+                title: format!("publication {}", names.join(", ")),
+                state: StepState::Present,
+                sql: Vec::new(),
+            });
+            warnings.extend(unpublished(sql, config, &wanted).await?);
+            identity::remedies(sql, names, None).await?
+        };
     Ok(Plan { steps, broken, warnings })
 }
 
