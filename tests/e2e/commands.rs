@@ -131,7 +131,7 @@ fn check_names_what_is_wrong_and_how_to_mend_it() -> Result<()> {
         pipeline.run(&["check"]).await?.success()?;
         cluster.execute("drop publication tributary").await?;
         let bad = pipeline.run(&["check"]).await?;
-        ensure!(bad.code != 0 && bad.text().to_lowercase().contains("create publication"), "{}", bad.text());
+        ensure!(bad.code != 0 && bad.text().contains("tributary setup"), "{}", bad.text());
         Ok(())
     })
 }
@@ -174,7 +174,7 @@ fn status_pages_inspect_and_teardown() -> Result<()> {
         ensure!(rows(&stopped) == Some(102), "orders in {stopped}");
         pipeline.run(&["status"]).await?.success()?;
         pipeline.run(&["inspect"]).await?.success()?;
-        pipeline.run(&["teardown", "--apply"]).await?.success()?;
+        pipeline.run(&["teardown", "--yes"]).await?.success()?;
         ensure!(slots(&cluster).await? == "0", "the slot is still there");
         pipeline.refuse_unexpected_lines(&[])
     })

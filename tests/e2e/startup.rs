@@ -91,8 +91,8 @@ fn a_newer_timeline_that_left_later_goes_on() -> Result<()> {
         cluster.stop(Stop::Fast).await?;
         cluster.promote_at_start()?;
         cluster.resume().await?;
-        let timeline = cluster.value("select timeline_id from pg_control_checkpoint()").await?;
-        ensure!(timeline.as_deref() == Some("2"), "the server is on timeline {timeline:?}");
+        let timeline = cluster.value("select left(pg_walfile_name(pg_current_wal_lsn()), 8)").await?;
+        ensure!(timeline.as_deref() == Some("00000002"), "the server is on timeline {timeline:?}");
         rig::some_rows(&cluster, 2000).await?;
         rig::finish(stage, &cluster, &pipeline, &[]).await
     })

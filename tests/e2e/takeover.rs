@@ -36,7 +36,7 @@ fn takeover(kind: Kind) -> Result<()> {
         workload.finish().await?;
         winner.stop().await?;
         finish(stage, &cluster, &second, lister).await?;
-        first.refuse_unexpected_lines(&[FAULTS, &["stopped for good"]].concat())?;
+        first.refuse_unexpected_lines(&[FAULTS, &["\"kind\":\"fenced\""]].concat())?;
         second.refuse_unexpected_lines(FAULTS)
     })
 }

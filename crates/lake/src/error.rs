@@ -29,7 +29,9 @@ pub enum Error {
     #[error("object store")]
     Store(#[from] StoreError),
     /// I5: the number of our next log entry was taken by somebody else.
-    #[error("log entry {seq} was written by another daemon ({owner}, epoch {epoch}); this one has epoch {ours}")]
+    #[error(
+        "log entry {seq} was written by another daemon ({owner}, epoch {epoch}); this one has epoch {ours}"
+    )]
     Fenced {
         /// The number of the entry.
         seq: u64,
@@ -85,7 +87,9 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Store(error) if error.is_transient() => Kind::Transient,
-            Error::Store(_) | Error::Unreadable { .. } | Error::Chain { .. } | Error::UploadGone { .. } => Kind::Definite,
+            Error::Store(_) | Error::Unreadable { .. } | Error::Chain { .. } | Error::UploadGone { .. } => {
+                Kind::Definite
+            }
             Error::Fenced { .. } => Kind::Fenced,
             Error::Encode { .. } | Error::Bug(_) => Kind::Bug,
         }
@@ -99,9 +103,9 @@ impl Error {
             Error::Fenced { .. } => Some(
                 "another daemon took over this lake; only one may run per slot and prefix, so let that one run or stop it first",
             ),
-            Error::Unreadable { .. } | Error::Chain { .. } => {
-                Some("the log under `_tributary/log/` was damaged or written by another version; restore it, or start a new prefix")
-            }
+            Error::Unreadable { .. } | Error::Chain { .. } => Some(
+                "the log under `_tributary/log/` was damaged or written by another version; restore it, or start a new prefix",
+            ),
             Error::UploadGone { .. } => Some(
                 "nothing is lost: Postgres still holds this range. Run `tributary repair`, which voids the entry so that the range is streamed again, \
                  and let the bucket's lifecycle rule keep unfinished uploads for at least 7 days",

@@ -215,7 +215,8 @@ pub struct Author {
 /// A random nonce of 128 bits, in hexadecimal.
 pub fn nonce() -> Result<String, Error> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Bug(format!("the system gives no randomness: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Bug(format!("the system gives no randomness: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -329,7 +330,8 @@ pub async fn write_checkpoint(store: &dyn Store, state: &State) -> Result<(), Er
 
 /// Stores what a control object holds, as people may read it.
 pub fn to_json<T: Serialize>(document: &T) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(document).map_err(|error| Error::Bug(format!("a control object cannot be written: {error}")))
+    serde_json::to_vec(document)
+        .map_err(|error| Error::Bug(format!("a control object cannot be written: {error}")))
 }
 
 async fn latest_checkpoint(store: &dyn Store) -> Result<Option<State>, Error> {
@@ -345,7 +347,8 @@ fn parse<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, Err
         format: u32,
     }
     let unreadable = |reason: String| Error::Unreadable { key: key.to_owned(), reason };
-    let Versioned { format } = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+    let Versioned { format } =
+        serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
     if format != FORMAT {
         return Err(unreadable(format!("it has format {format}, and this version reads format {FORMAT}")));
     }

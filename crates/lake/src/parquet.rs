@@ -41,7 +41,9 @@ pub struct Finished {
 impl Encoder {
     /// A file of one schema; table and version go into its footer for people who find it without the log.
     pub fn new(schema: &SchemaRef, table: &str, schema_id: u32) -> Result<Encoder, ParquetError> {
-        let options = ArrowWriterOptions::new().with_properties(properties(table, schema_id)?).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(table, schema_id)?)
+            .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)?;
         Ok(Encoder { writer, checksum: crc32fast::Hasher::new(), taken_bytes: 0 })
     }
@@ -72,7 +74,8 @@ impl Encoder {
 
     /// The size that the file would have about now.
     pub fn file_bytes(&self) -> u64 {
-        self.taken_bytes + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
+        self.taken_bytes
+            + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
     }
 
     /// Takes exactly `bytes`, or everything that is ready if that is less.

@@ -20,7 +20,8 @@ use crate::store::{Completed, Store, StoreError};
 /// Makes every file of the entry visible.
 pub async fn publish(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
     let files = entry.tables.iter().flat_map(|table| &table.files);
-    let completions: Vec<BoxFuture<'_, _>> = files.map(|file| publish_file(store, entry, file).boxed()).collect();
+    let completions: Vec<BoxFuture<'_, _>> =
+        files.map(|file| publish_file(store, entry, file).boxed()).collect();
     stream::iter(completions).buffer_unordered(COMPLETIONS_IN_FLIGHT).try_collect().await
 }
 
@@ -96,7 +97,9 @@ pub async fn first_missing(store: &dyn Store, entry: &Entry) -> Result<Option<St
     };
     for file in entry.tables.iter().flat_map(|table| &table.files) {
         let visible = transient(|| store.head(&file.key)).await? == Some(file.bytes);
-        let pending = unfinished.as_ref().is_none_or(|list| list.iter().any(|upload| upload.upload_id == file.upload_id));
+        let pending = unfinished
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|upload| upload.upload_id == file.upload_id));
         if !visible && !pending {
             return Ok(Some(file.key.clone()));
         }

@@ -139,7 +139,13 @@ pub struct Cut {
 
 impl Writer {
     /// A writer that continues a log whose last entry is the author's `open`.
-    pub fn start(store: Arc<dyn Store>, gauge: Arc<Gauge>, settings: Settings, state: State, author: Author) -> Writer {
+    pub fn start(
+        store: Arc<dyn Store>,
+        gauge: Arc<Gauge>,
+        settings: Settings,
+        state: State,
+        author: Author,
+    ) -> Writer {
         let encoders = Semaphore::new(settings.encoders);
         let uploads = Semaphore::new(settings.uploads);
         let shared = Arc::new(Shared { store, gauge, settings, encoders, uploads });
@@ -186,7 +192,9 @@ impl Writer {
         self.next_seq += 1;
         match self.cuts.try_send(sealed) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Bug("a cut was made without room for it".to_owned())),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(Error::Bug("a cut was made without room for it".to_owned()))
+            }
             // The committer failed; its error is waiting in `published`.
             Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }

@@ -134,9 +134,12 @@ impl Cluster {
             if let Some(process) = &mut self.process {
                 process.must_run()?;
             }
-            self.connect("postgres").await
+            let client = self.connect("postgres").await?;
+            let in_recovery: bool = client.query_one("select pg_is_in_recovery()", &[]).await?.try_get(0)?;
+            ensure!(!in_recovery, "it is still in recovery");
+            Ok(())
         });
-        started.await.map(drop).with_context(|| crate::process::tail(&self.log))
+        started.await.with_context(|| crate::process::tail(&self.log))
     }
 
     /// Stops the server and waits for its end.

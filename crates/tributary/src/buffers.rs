@@ -15,7 +15,7 @@ use lake::log::{Event, State};
 use lake::writer::{FileSpec, OpenFile, Rows, Writer};
 use pgoutput::Lsn;
 use rustc_hash::FxHashMap;
-use tables::batch::BatchBuilder;
+use tables::batch::{BatchBuilder, CellError};
 use tables::change::{Change, Op, TableIndex, TxStamp};
 use tables::fold::Table;
 use tables::schema::TableSchema;
@@ -56,6 +56,7 @@ pub struct Buffers {
     schema_news: Vec<(u32, u32, Event)>,
     rows: u64,
     lossy: Vec<(TableIndex, u64)>,
+    wants_text: bool,
 }
 
 impl Buffers {
@@ -71,16 +72,26 @@ impl Buffers {
             last: None,
             full: Vec::new(),
             paths: Paths::from_log(state),
-            schemas_logged: state.tables.iter().map(|(oid, table)| (*oid, (1..=table.schema_id).collect())).collect(),
+            schemas_logged: state
+                .tables
+                .iter()
+                .map(|(oid, table)| (*oid, (1..=table.schema_id).collect()))
+                .collect(),
             schema_news: Vec::new(),
             rows: 0,
             lossy: Vec::new(),
+            wants_text: false,
         }
     }
 
     /// Whether the open cut has no row.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
+    }
+
+    /// A cell came in binary whose type is read as text only: the stream has to be asked for text.
+    pub fn wants_text(&self) -> bool {
+        self.wants_text
     }
 
     /// Rows of the open cut.
@@ -105,6 +116,10 @@ impl Buffers {
         };
         let before = buffer.builder.bytes();
         let appended = buffer.builder.append(stamp, change).map_err(|error| {
+            if matches!(error, CellError::NoBinaryReader { .. }) {
+                self.wants_text = true;
+                return Error::transient("a published type is read as text only, so the stream is asked for text").caused_by(error);
+            }
             Error::definite(format!("{}: a cell cannot be read, in the transaction that commits at {}", change.plan.relation, stamp.commit_lsn))
                 .caused_by(error)
                 .hint("nothing of this transaction was exported and nothing is lost; please report the column's type, and exclude the table with `tables.exclude` to go on without it")
@@ -146,8 +161,12 @@ impl Buffers {
 
     /// Gives the largest builders to their encoders, until those keep at most half of what all keep now.
     pub fn hand_over_largest(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<()> {
-        let mut sizes: Vec<(usize, usize)> =
-            self.buffers.iter().enumerate().map(|(position, buffer)| (buffer.builder.bytes(), position)).collect();
+        let mut sizes: Vec<(usize, usize)> = self
+            .buffers
+            .iter()
+            .enumerate()
+            .map(|(position, buffer)| (buffer.builder.bytes(), position))
+            .collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         let mut excess = sizes.iter().map(|(bytes, _)| bytes).sum::<usize>() / 2;
         for (bytes, position) in sizes {
@@ -165,7 +184,8 @@ impl Buffers {
     /// A file with enough bytes for a part only ends its row group; a smaller one is ended, since its bytes cannot be
     /// uploaded in any other way.
     pub fn relieve_encoders(&mut self, part_size: usize) {
-        let mut files: Vec<&OpenFile> = self.buffers.iter().filter_map(|buffer| buffer.file.as_ref()).collect();
+        let mut files: Vec<&OpenFile> =
+            self.buffers.iter().filter_map(|buffer| buffer.file.as_ref()).collect();
         files.sort_unstable_by_key(|file| std::cmp::Reverse(file.memory_bytes()));
         let mut excess = files.iter().map(|file| file.memory_bytes()).sum::<usize>() / 2;
         for file in files {
@@ -173,7 +193,11 @@ impl Buffers {
             if excess == 0 || bytes == 0 {
                 break;
             }
-            if bytes >= part_size { file.flush() } else { file.end() }
+            if bytes >= part_size {
+                file.flush()
+            } else {
+                file.end()
+            }
             excess = excess.saturating_sub(bytes);
         }
     }
@@ -281,9 +305,10 @@ impl Buffer {
         }
     }
 
-    fn take(&mut self, lsn_range: (Lsn, Lsn), reservation: Reservation) -> Result<Rows, tables::batch::CellError> {
+    fn take(&mut self, lsn_range: (Lsn, Lsn), reservation: Reservation) -> Result<Rows, CellError> {
         let ops = OPS.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
-        let rows = Rows { batch: self.builder.finish()?, lsn_range, ts_range: self.ts_range, ops, reservation };
+        let rows =
+            Rows { batch: self.builder.finish()?, lsn_range, ts_range: self.ts_range, ops, reservation };
         self.ts_range = (i64::MAX, i64::MIN);
         self.ops = [0; OPS.len()];
         Ok(rows)

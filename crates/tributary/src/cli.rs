@@ -105,8 +105,7 @@ pub fn main() -> ExitCode {
     install_panic_hook();
     let cli = Cli::parse();
     let json = cli.global.json;
-    let outcome = run_to_end(cli);
-    ExitCode::from(match outcome {
+    ExitCode::from(match run_to_end(cli) {
         Ok(answer) => {
             if json && !answer.document.is_null() {
                 print(&format!("{:#}\n", answer.document));
@@ -115,18 +114,31 @@ pub fn main() -> ExitCode {
             }
             answer.code
         }
-        Err(error) => {
-            report(&error, json);
-            error.kind().exit_code()
+        Err(failure) => {
+            report(&failure, json);
+            failure.error.kind().exit_code()
         }
     })
 }
 
-fn run_to_end(cli: Cli) -> Result<Answer> {
+/// An error, and how it is to be said.
+struct Failure {
+    error: Error,
+    /// Whoever reads the log of a daemon reads JSON lines, and nothing in between.
+    as_log_line: bool,
+}
+
+fn run_to_end(cli: Cli) -> Result<Answer, Failure> {
     let is_daemon = matches!(cli.command, Command::Run(_));
     let default_filter = if is_daemon { DAEMON_FILTER } else { COMMAND_FILTER };
-    logging::install(cli.global.log.as_deref().unwrap_or(default_filter), cli.global.log_format)?;
+    let filter = cli.global.log.as_deref().unwrap_or(default_filter);
+    let logs_json = logging::install(filter, cli.global.log_format)
+        .map_err(|error| Failure { error, as_log_line: false })?;
     source::install_crypto();
+    run_on_runtime(cli).map_err(|error| Failure { error, as_log_line: is_daemon && logs_json })
+}
+
+fn run_on_runtime(cli: Cli) -> Result<Answer> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -160,14 +172,19 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
 }
 
 /// Says an error as people or machines read it.
-fn report(error: &Error, json: bool) {
+fn report(failure: &Failure, json: bool) {
+    let error = &failure.error;
+    if failure.as_log_line {
+        let (kind, hint) = (error.kind().label(), error.hint_text());
+        tracing::error!(kind, hint, exit_code = error.kind().exit_code(), error = error.chain(), "ended");
+    }
     if json {
         print(&format!("{:#}\n", error_document(error)));
-        return;
+    } else if !failure.as_log_line {
+        let text = error_text(error, std::io::stderr().is_terminal());
+        // A reader that is gone is no reason to fail differently.
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
-    let is_terminal = std::io::stderr().is_terminal();
-    // A reader that is gone is no reason to fail differently.
-    let _ = std::io::stderr().write_all(error_text(error, is_terminal).as_bytes());
 }
 
 /// `error:`, then a line for each cause, then `hint`.
@@ -178,6 +195,7 @@ fn error_text(error: &Error, color: bool) -> String {
         text.push_str(&format!("  {bold}where{plain}  {cause}\n"));
     }
     if let Some(hint) = error.hint_text() {
+        let hint = hint.replace('\n', "\n         ");
         text.push_str(&format!("  {bold}hint{plain}   {hint}\n"));
     }
     text

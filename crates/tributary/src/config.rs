@@ -441,6 +441,11 @@ impl Config {
                 ));
             }
         }
+        if self.snapshot.workers != Snapshot::default().workers {
+            warnings.push(
+                "`snapshot.workers` has no effect: there is no snapshot in this version yet".to_owned(),
+            );
+        }
         warnings
     }
 
@@ -525,9 +530,6 @@ impl Config {
         }
         if self.types.profile == Profile::Native {
             return not_yet("types.profile", "the profile `native`");
-        }
-        if self.snapshot.workers != Snapshot::default().workers {
-            return not_yet("snapshot.workers", "a snapshot, and so its number of workers,");
         }
         Ok(())
     }

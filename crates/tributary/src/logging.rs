@@ -26,8 +26,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins logging. The filter is `RUST_LOG`'s: `info`, `tributary=debug,lake=trace`.
-pub fn install(filter: &str, format: LogFormat) -> Result<()> {
+/// Begins logging; says whether lines are JSON. The filter is `RUST_LOG`'s: `info`, `tributary=debug,lake=trace`.
+pub fn install(filter: &str, format: LogFormat) -> Result<bool> {
     let is_terminal = std::io::stderr().is_terminal();
     let registry = tracing_subscriber::registry().with(parse(filter)?);
     let json = match format {
@@ -42,7 +42,8 @@ pub fn install(filter: &str, format: LogFormat) -> Result<()> {
         let lines = tracing_subscriber::fmt::layer().with_ansi(is_terminal && !has_no_color());
         registry.with(lines.with_writer(std::io::stderr)).try_init()
     };
-    installed.map_err(|error| Error::bug("logging was begun twice").caused_by(error))
+    installed.map_err(|error| Error::bug("logging was begun twice").caused_by(error))?;
+    Ok(json)
 }
 
 fn parse(filter: &str) -> Result<EnvFilter> {

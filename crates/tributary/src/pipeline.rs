@@ -68,7 +68,12 @@ impl Context {
 }
 
 /// Runs until it is told to stop, `until` is reached, or something needs a person.
-pub async fn run(config: &Config, shared: Arc<Shared>, until: Until, shutdown: watch::Receiver<bool>) -> Result<()> {
+pub async fn run(
+    config: &Config,
+    shared: Arc<Shared>,
+    until: Until,
+    shutdown: watch::Receiver<bool>,
+) -> Result<()> {
     let store = open_store(config).await?;
     store::probe(store.as_ref()).await.map_err(lake::Error::from)?;
     let options = config.source_options()?;
@@ -112,7 +117,12 @@ async fn attempts(context: &mut Context) -> Result<()> {
                     backoff.reset();
                 }
                 let delay = backoff.next_delay();
-                warn!(error = error.chain(), hint = error.hint_text(), ?delay, "the stream ended, trying again");
+                warn!(
+                    error = error.chain(),
+                    hint = error.hint_text(),
+                    ?delay,
+                    "the stream ended, trying again"
+                );
                 context.shared.metrics().reconnects.inc();
                 // Told to stop while waiting: the next turn of the loop sees it.
                 context.pause(delay).await.ok();
@@ -121,7 +131,12 @@ async fn attempts(context: &mut Context) -> Result<()> {
                 }
             }
             Err(error) => {
-                error!(error = error.chain(), hint = error.hint_text(), kind = error.kind().label(), "stopped for good");
+                error!(
+                    error = error.chain(),
+                    hint = error.hint_text(),
+                    kind = error.kind().label(),
+                    "stopped for good"
+                );
                 return Err(error);
             }
         }

@@ -5,7 +5,11 @@
 //! Holds: every test has its own database, roles and slots, and leaves the server as it was.
 //! Fails: prints that it was skipped when no server is named.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test; the lints spare only its test functions")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test; the lints spare only its test functions"
+)]
 
 #[path = "session/catalogs.rs"]
 mod catalogs;

@@ -31,8 +31,24 @@ fn log_keys_sort_as_their_numbers_and_parse_back() {
 fn t99_table_paths_are_plain_and_injective() {
     assert_eq!(table_path("public", "orders"), "public/orders");
     let names = [
-        "orders", "Orders", "ORDERS", "_orders", "__orders", "or/ders", "../orders", "or ders", " ", "", "Ünï", "ünï", "a=b", "a%b",
-        "a\nb", ".hidden", "data", "日本",
+        "orders",
+        "Orders",
+        "ORDERS",
+        "_orders",
+        "__orders",
+        "or/ders",
+        "../orders",
+        "or ders",
+        " ",
+        "",
+        "Ünï",
+        "ünï",
+        "a=b",
+        "a%b",
+        "a\nb",
+        ".hidden",
+        "data",
+        "日本",
     ];
     let paths: BTreeSet<String> = names.iter().map(|name| table_path("public", name)).collect();
     assert_eq!(paths.len(), names.len(), "two names met: {paths:?}");

@@ -101,7 +101,10 @@ impl State {
         match state {
             Some(state) => state.advance(entry),
             None if entry.seq == 1 => state.insert(State::empty(entry)).advance(entry),
-            None => Err(Error::Chain { seq: entry.seq, reason: "the log has no entry 1 and no checkpoint".to_owned() }),
+            None => Err(Error::Chain {
+                seq: entry.seq,
+                reason: "the log has no entry 1 and no checkpoint".to_owned(),
+            }),
         }
     }
 
@@ -112,10 +115,16 @@ impl State {
             return Err(broken(format!("entry {} is missing", self.seq + 1)));
         }
         if entry.from_lsn != self.to_lsn {
-            return Err(broken(format!("it begins at {} and the one before ends at {}", entry.from_lsn, self.to_lsn)));
+            return Err(broken(format!(
+                "it begins at {} and the one before ends at {}",
+                entry.from_lsn, self.to_lsn
+            )));
         }
         if entry.epoch < self.epoch {
-            return Err(broken(format!("its epoch is {} and the one before has {}", entry.epoch, self.epoch)));
+            return Err(broken(format!(
+                "its epoch is {} and the one before has {}",
+                entry.epoch, self.epoch
+            )));
         }
         self.apply(entry);
         Ok(())

@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
-
 use super::*;
 use crate::store::memory::MemoryStore;
 use crate::store::{Completed, Listed, Object, StoreError, Unfinished};
@@ -37,7 +36,12 @@ struct LosesReplies {
 }
 
 fn lost(key: &str) -> StoreError {
-    StoreError::Transient { operation: "PutObject", key: key.to_owned(), reason: "the reply was lost".to_owned(), source: None }
+    StoreError::Transient {
+        operation: "PutObject",
+        key: key.to_owned(),
+        reason: "the reply was lost".to_owned(),
+        source: None,
+    }
 }
 
 fn take_one(left: &AtomicUsize) -> bool {
@@ -68,13 +72,25 @@ impl Store for LosesReplies {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.inner.put(key, bytes).await
     }
-    async fn list(&self, prefix: &str, start_after: Option<&str>, limit: usize) -> Result<Vec<Listed>, StoreError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, StoreError> {
         self.inner.list(prefix, start_after, limit).await
     }
     async fn create_upload(&self, key: &str) -> Result<String, StoreError> {
         self.inner.create_upload(key).await
     }
-    async fn upload_part(&self, key: &str, id: &str, number: u32, offset: u64, bytes: Bytes) -> Result<Part, StoreError> {
+    async fn upload_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u32,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Part, StoreError> {
         self.inner.upload_part(key, id, number, offset, bytes).await
     }
     async fn complete_upload(&self, key: &str, id: &str, parts: &[Part]) -> Result<Completed, StoreError> {
@@ -110,7 +126,14 @@ async fn an_entry_whose_reply_was_lost_is_ours_whether_it_was_applied_or_not() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_another_daemon_wrote_first_fences_us_even_if_our_reply_was_lost() {
     for store in [losing(0, 0), losing(0, 1), losing(1, 0)] {
-        store.inner.put_if_absent(&layout::log_key(1), Bytes::from(to_json(&entry(1, 9, EntryKind::Open, 5, 5)).unwrap())).await.unwrap();
+        store
+            .inner
+            .put_if_absent(
+                &layout::log_key(1),
+                Bytes::from(to_json(&entry(1, 9, EntryKind::Open, 5, 5)).unwrap()),
+            )
+            .await
+            .unwrap();
         let error = append(&store, &entry(1, 3, EntryKind::Open, 5, 5)).await.unwrap_err();
         assert!(matches!(error, Error::Fenced { seq: 1, epoch: 9, ours: 3, .. }), "{error}");
     }
@@ -122,7 +145,9 @@ async fn sixteen_writers_of_one_entry_have_one_winner() {
     let mut tasks = tokio::task::JoinSet::new();
     for epoch in 0..16 {
         let store = Arc::clone(&store);
-        tasks.spawn(async move { append(store.as_ref(), &entry(1, epoch, EntryKind::Open, 0, 0)).await.is_ok() });
+        tasks.spawn(
+            async move { append(store.as_ref(), &entry(1, epoch, EntryKind::Open, 0, 0)).await.is_ok() },
+        );
     }
     let winners = tasks.join_all().await.into_iter().filter(|won| *won).count();
     assert_eq!(winners, 1);
@@ -164,9 +189,15 @@ fn an_entry_that_does_not_begin_where_the_log_ends_is_refused() {
     let mut state = None;
     State::fold(&mut state, &entry(1, 1, EntryKind::Open, 10, 10)).unwrap();
     let error = State::fold(&mut state, &entry(2, 1, EntryKind::Idle, 11, 12)).unwrap_err();
-    assert_eq!(error.to_string(), "log entry 2 does not continue the log: it begins at 0/B and the one before ends at 0/A");
+    assert_eq!(
+        error.to_string(),
+        "log entry 2 does not continue the log: it begins at 0/B and the one before ends at 0/A"
+    );
     State::fold(&mut state, &entry(2, 2, EntryKind::Open, 10, 10)).unwrap();
-    assert!(State::fold(&mut state, &entry(3, 1, EntryKind::Idle, 10, 12)).is_err(), "an older epoch writes no more");
+    assert!(
+        State::fold(&mut state, &entry(3, 1, EntryKind::Idle, 10, 12)).is_err(),
+        "an older epoch writes no more"
+    );
 }
 
 #[test]

@@ -16,7 +16,9 @@ use tracing::debug;
 
 use super::{Cut, FileSpec, Shared};
 use crate::error::Error;
-use crate::log::{self, Author, CHECKPOINT_INTERVAL, Entry, EntryKind, FORMAT, FileEntry, State, TableFiles, Totals};
+use crate::log::{
+    self, Author, CHECKPOINT_INTERVAL, Entry, EntryKind, FORMAT, FileEntry, State, TableFiles, Totals,
+};
 use crate::publish;
 use crate::time;
 use crate::watermark;
@@ -139,7 +141,8 @@ async fn collect(files: Vec<SealedFile>) -> Result<Vec<TableFiles>, Error> {
         let Some(outcome) = task.join_next().await else {
             return Err(Error::Bug(format!("the file task of {} was never started", spec.table)));
         };
-        let entries = outcome.map_err(|error| Error::Bug(format!("the file task of {} ended: {error}", spec.table)))??;
+        let entries = outcome
+            .map_err(|error| Error::Bug(format!("the file task of {} ended: {error}", spec.table)))??;
         let table = tables.entry((spec.relation, spec.schema_id)).or_insert_with(|| TableFiles {
             table: spec.table,
             relation: spec.relation,

@@ -75,7 +75,10 @@ impl FileTask {
         FileTask { target: Target { shared, spec, seq, memory }, finished: Vec::new(), open: None }
     }
 
-    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> Result<Vec<FileEntry>, Error> {
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Vec<FileEntry>, Error> {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Rows(rows) => self.write(rows).await?,
@@ -144,7 +147,17 @@ impl Target {
         open: Open,
         work: impl FnOnce(&mut Encoder) -> Result<(), ParquetError> + Send + 'static,
     ) -> Result<Open, Error> {
-        let Open { mut encoder, mut encoder_memory, part, first_lsn, last_lsn, ts_range, ops, rows, mut upload } = open;
+        let Open {
+            mut encoder,
+            mut encoder_memory,
+            part,
+            first_lsn,
+            last_lsn,
+            ts_range,
+            ops,
+            rows,
+            mut upload,
+        } = open;
         let permit = self.shared.encoders.acquire().await;
         encoder = blocking(&self.spec.table, move || work(&mut encoder).map(|()| encoder)).await?;
         drop(permit);
@@ -165,7 +178,8 @@ impl Target {
     }
 
     async fn finish(&self, open: Open) -> Result<FileEntry, Error> {
-        let Open { encoder, mut encoder_memory, part, first_lsn, last_lsn, ts_range, ops, rows, upload } = open;
+        let Open { encoder, mut encoder_memory, part, first_lsn, last_lsn, ts_range, ops, rows, upload } =
+            open;
         let permit = self.shared.encoders.acquire().await;
         let finished = blocking(&self.spec.table, move || encoder.finish()).await?;
         drop(permit);

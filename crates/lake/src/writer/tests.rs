@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 use crate::gauge::Use;
@@ -108,7 +108,8 @@ fn read_rows(store: &MemoryStore) -> Vec<(i64, i64)> {
         }
         for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {
             let batch = batch.unwrap();
-            let column = |index: usize| batch.column(index).as_any().downcast_ref::<Int64Array>().unwrap().clone();
+            let column =
+                |index: usize| batch.column(index).as_any().downcast_ref::<Int64Array>().unwrap().clone();
             found.extend(column(1).values().iter().copied().zip(column(2).values().iter().copied()));
         }
     }
@@ -131,7 +132,9 @@ async fn a_cut_becomes_files_a_log_entry_and_a_watermark_in_that_order() {
     assert_eq!((published.seq, published.kind, published.to_lsn), (2, EntryKind::Commit, Lsn(180)));
     assert_eq!(
         parquet_files(&store),
-        ["public/t/data/cdc_date=1970-01-01/cdc_hour=01/00000000000000000002-0000000000000096-00000000000000a0-0000.parquet"]
+        [
+            "public/t/data/cdc_date=1970-01-01/cdc_hour=01/00000000000000000002-0000000000000096-00000000000000a0-0000.parquet"
+        ]
     );
     assert_eq!(read_rows(&store), [(150, 1), (150, 2), (150, 3), (160, 1), (160, 2)]);
     let state = log::load(store.as_ref()).await.unwrap().unwrap();
@@ -202,7 +205,13 @@ async fn a_daemon_that_lost_the_log_is_fenced_and_shows_nothing() {
     let mut writer = writer(&store, &gauge, 1 << 30).await;
     let file = writer.open_file(spec(Partition { hour: 1 }));
     file.write(rows(&gauge, 150, 3, 10));
-    let usurper = Entry { seq: 2, epoch: 2, owner: "other:2".to_owned(), nonce: log::nonce().unwrap(), ..first_entry() };
+    let usurper = Entry {
+        seq: 2,
+        epoch: 2,
+        owner: "other:2".to_owned(),
+        nonce: log::nonce().unwrap(),
+        ..first_entry()
+    };
     log::append(store.as_ref(), &usurper).await.unwrap();
     writer.cut(cut(180), vec![file]).unwrap();
     let error = writer.published().await.unwrap_err();

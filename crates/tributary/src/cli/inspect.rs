@@ -7,7 +7,7 @@
 
 use clap::Subcommand;
 use lake::layout;
-use lake::log::{self, Entry, EntryKind, Event, State, Totals};
+use lake::log::{self, Entry, EntryKind, Event, FileEntry, State, Totals};
 use lake::store::Store;
 use pgoutput::Lsn;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ mod types;
 
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct InspectArgs {
     /// Which log entry and files hold this LSN
     #[arg(long, value_name = "LSN")]
@@ -43,7 +43,7 @@ pub enum What {
         #[arg(long, value_name = "NUMBER", conflicts_with = "last", value_parser = clap::value_parser!(u64).range(1..))]
         seq: Option<u64>,
     },
-    /// What the whole log folds to: where a resume starts, tables, leaves
+    /// What the whole log folds to: where a resume starts, tables, leaves (also without a word)
     State,
     /// How the columns of the published tables are mapped
     Types,
@@ -118,30 +118,29 @@ fn show_entry(entry: &Entry, lsn: Option<Lsn>) -> String {
     for event in &entry.events {
         out.push_str(&format!("  event  {}\n", event_line(event)));
     }
-    let mut rows = Vec::new();
-    for table in &entry.tables {
-        let files = table.files.iter().filter(|file| {
-            lsn.is_none_or(|lsn| {
-                let [first, last] = file.lsn_range;
-                (first..=last).contains(&lsn)
-            })
-        });
-        for file in files {
-            let [first, last] = file.lsn_range;
-            rows.push(vec![
-                file.key.clone(),
-                text::grouped(file.rows),
-                text::bytes(file.bytes),
-                format!("{first}..{last}"),
-            ]);
-        }
+    let all: Vec<&FileEntry> = entry.tables.iter().flat_map(|table| &table.files).collect();
+    let spans = |file: &FileEntry, lsn: Lsn| {
+        let [first, last] = file.lsn_range;
+        (first..=last).contains(&lsn)
+    };
+    let mut shown: Vec<&FileEntry> = match lsn {
+        Some(lsn) => all.iter().copied().filter(|file| spans(file, lsn)).collect(),
+        None => all.clone(),
+    };
+    if shown.is_empty() && !all.is_empty() {
+        out.push_str("  no file has rows of commits on both sides of it; these are the entry's files\n");
+        shown = all;
     }
+    let rows: Vec<Vec<String>> = shown.into_iter().map(file_row).collect();
     if !rows.is_empty() {
         out.push_str(&text::columns(&["file", "rows", "size", "commit LSNs"], &[1, 2], &rows));
-    } else if lsn.is_some() {
-        out.push_str("  no file of it holds rows around this LSN\n");
     }
     out
+}
+
+fn file_row(file: &FileEntry) -> Vec<String> {
+    let [first, last] = file.lsn_range;
+    vec![file.key.clone(), text::grouped(file.rows), text::bytes(file.bytes), format!("{first}..{last}")]
 }
 
 fn event_line(event: &Event) -> String {

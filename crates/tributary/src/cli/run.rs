@@ -5,7 +5,6 @@
 //! Holds: the first SIGTERM or SIGINT asks the pipeline to finish, the second ends the process at once.
 //! Fails: as the pipeline does; `Config` when `http.listen` cannot be listened on.
 
-use std::io::IsTerminal;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use pgoutput::Lsn;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Answer, existing_rows, text};
 use crate::config::{Config, SnapshotMode};
@@ -33,29 +32,14 @@ pub struct RunArgs {
 /// Runs until it is told to stop, `--until` is reached, or a person is needed.
 pub(super) async fn run(args: &RunArgs, config: &Config) -> Result<Answer> {
     let shared = Shared::new(config);
-    let outcome = serve(args.until.unwrap_or(Until::Forever), config, &shared).await;
-    match outcome {
-        Ok(()) => {
-            let document = shared.snapshot();
-            let published = document.positions.published;
-            let rows: u64 = document.tables.iter().map(|table| table.rows).sum();
-            let line = format!("published up to {published}; {} rows in the lake\n", text::grouped(rows));
-            // A daemon that was told to stop has said so in its log.
-            let text = if args.until.is_some() { line } else { String::new() };
-            Ok(Answer::new(text, shared.document()))
-        }
-        Err(failure) => {
-            if !std::io::stderr().is_terminal() {
-                error!(
-                    kind = failure.kind().label(),
-                    hint = failure.hint_text(),
-                    error = failure.chain(),
-                    "ended"
-                );
-            }
-            Err(failure)
-        }
-    }
+    serve(args.until.unwrap_or(Until::Forever), config, &shared).await?;
+    let document = shared.snapshot();
+    let rows: u64 = document.tables.iter().map(|table| table.rows).sum();
+    let published = document.positions.published;
+    let line = format!("published up to {published}; {} rows in the lake\n", text::grouped(rows));
+    // A daemon that was told to stop has said so in its log.
+    let text = if args.until.is_some() { line } else { String::new() };
+    Ok(Answer::new(text, shared.document()))
 }
 
 async fn serve(until: Until, config: &Config, shared: &Arc<Shared>) -> Result<()> {

@@ -21,6 +21,7 @@ mod statements;
 
 pub(crate) use identity::{Remedy, remedies};
 use plan::Plan;
+pub(crate) use plan::publication_statement;
 
 /// Arguments of `setup`.
 #[derive(Clone, Debug, clap::Args)]
@@ -181,7 +182,9 @@ fn may_not(error: Error, statement: &str) -> Error {
     if !is_denied {
         return error;
     }
-    error.hint(format!("this role may not; run it as an administrator, then `tributary setup --apply` again:\n         {statement}"))
+    error.hint(format!(
+        "this role may not; run it as an administrator, then `tributary setup --apply` again:\n{statement}"
+    ))
 }
 
 fn steps(plan: &Plan) -> Value {
@@ -204,7 +207,7 @@ fn warnings_text(plan: &Plan) -> String {
     if plan.broken.is_empty() {
         return out;
     }
-    out.push_str("\n-- warning: once published, UPDATE and DELETE fail on these tables at the source, in your application:\n");
+    out.push_str("\n-- warning: while published, UPDATE and DELETE fail on these tables at the source, in your application:\n");
     for remedy in plan.broken.iter().take(BROKEN_SHOWN) {
         out.push_str(&format!("--   {}\n{}\n", remedy.what, remedy.sql));
     }

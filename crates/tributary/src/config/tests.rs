@@ -158,10 +158,6 @@ fn what_types_cannot_forbid_is_placed() {
         ("[http]\nlisten = \"9187\"", "t.toml:6:10: `9187` is not an address and port"),
         ("[types]\nprofile = \"native\"", "t.toml:6:11: the profile `native` is not in this version yet"),
         (
-            "[snapshot]\nworkers = 8",
-            "t.toml:6:11: a snapshot, and so its number of workers, is not in this version yet",
-        ),
-        (
             "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"b.c\"",
             "t.toml:5:1: folding tables by the pattern of their name is not in this version yet",
         ),

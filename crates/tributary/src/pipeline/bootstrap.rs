@@ -54,7 +54,13 @@ pub struct Done {
 /// Makes what is missing of slot and log. Repeated, it changes nothing.
 ///
 /// `adopt` allows to take over a slot that this lake did not make; the lake then begins at the slot's position.
-pub async fn create(store: &dyn Store, config: &Config, options: &ConnectOptions, sql: &Sql, adopt: bool) -> Result<Done> {
+pub async fn create(
+    store: &dyn Store,
+    config: &Config,
+    options: &ConnectOptions,
+    sql: &Sql,
+    adopt: bool,
+) -> Result<Done> {
     if log::load(store).await?.is_some() {
         return Ok(Done::default());
     }
@@ -67,13 +73,16 @@ pub async fn create(store: &dyn Store, config: &Config, options: &ConnectOptions
         Some(found) => {
             startup::refuse_foreign(name, &found, &options.database)?;
             let identity = read_identity(store).await?;
-            let is_ours = identity.is_some_and(|identity| identity.slot == *name && identity.system_id == system.id);
+            let is_ours =
+                identity.is_some_and(|identity| identity.slot == *name && identity.system_id == system.id);
             if !is_ours && !adopt {
                 return Err(Error::halted(format!("slot `{name}` exists, and the lake at {} has no log: its changes may belong to somebody else", store.url()))
                     .hint(format!("to begin the lake at the slot's position, run `tributary setup --apply --adopt-slot`; to begin anew, drop it: select pg_drop_replication_slot('{name}')")));
             }
             let position = found.confirmed_flush.ok_or_else(|| {
-                Error::transient(format!("slot `{name}` is still being created: it waits for older transactions to end"))
+                Error::transient(format!(
+                    "slot `{name}` is still being created: it waits for older transactions to end"
+                ))
             })?;
             done.slot_adopted = Some(position);
             position
@@ -91,14 +100,16 @@ pub async fn create(store: &dyn Store, config: &Config, options: &ConnectOptions
         write_identity(store, config, options, &system.id).await?;
     }
     let publication = publication_event(sql, &config.source.publication).await?;
-    done.log_created = write_first_entry(store, config, &system.id, system.timeline, start, publication).await?;
+    done.log_created =
+        write_first_entry(store, config, &system.id, system.timeline, start, publication).await?;
     Ok(done)
 }
 
 /// The publications as they are now, for the log.
 pub async fn publication_event(sql: &Sql, names: &[String]) -> Result<Event> {
     let found = catalog::publication(sql, names).await?;
-    let definition = found.iter().map(|publication| publication.definition_hash.as_str()).collect::<Vec<_>>().join("+");
+    let definition =
+        found.iter().map(|publication| publication.definition_hash.as_str()).collect::<Vec<_>>().join("+");
     Ok(Event::Publication { names: names.to_vec(), definition })
 }
 
@@ -120,7 +131,9 @@ async fn create_slot(session: &mut Session, sql: &Sql, name: &str) -> Result<Lsn
         Err(error) => {
             // T70: creation waits for every older transaction; say which.
             match catalog::oldest_transaction(sql).await {
-                Ok(Some(oldest)) => Err(error.hint(format!("creating a slot waits for older transactions to end; the oldest: {oldest:?}"))),
+                Ok(Some(oldest)) => Err(error.hint(format!(
+                    "creating a slot waits for older transactions to end; the oldest: {oldest:?}"
+                ))),
                 Ok(None) | Err(_) => Err(error),
             }
         }
@@ -162,7 +175,9 @@ async fn write_first_entry(
 
 /// The identity document, if there is one.
 pub async fn read_identity(store: &dyn Store) -> Result<Option<Identity>> {
-    let Some(object) = transient(|| store.get(layout::LAKE)).await.map_err(lake::Error::from)? else { return Ok(None) };
+    let Some(object) = transient(|| store.get(layout::LAKE)).await.map_err(lake::Error::from)? else {
+        return Ok(None);
+    };
     serde_json::from_slice(&object.bytes).map(Some).map_err(|error| {
         Error::definite(format!("`{}` is not an identity document of a lake", layout::LAKE))
             .caused_by(error)
@@ -170,7 +185,12 @@ pub async fn read_identity(store: &dyn Store) -> Result<Option<Identity>> {
     })
 }
 
-async fn write_identity(store: &dyn Store, config: &Config, options: &ConnectOptions, system_id: &str) -> Result<()> {
+async fn write_identity(
+    store: &dyn Store,
+    config: &Config,
+    options: &ConnectOptions,
+    system_id: &str,
+) -> Result<()> {
     let identity = Identity {
         format: FORMAT,
         pipeline: log::nonce()?,
@@ -180,7 +200,8 @@ async fn write_identity(store: &dyn Store, config: &Config, options: &ConnectOpt
         created_at: lake::time::rfc3339(clock::unix_micros()),
     };
     let bytes = Bytes::from(log::to_json(&identity)?);
-    let created = transient(|| store.put_if_absent(layout::LAKE, bytes.clone())).await.map_err(lake::Error::from)?;
+    let created =
+        transient(|| store.put_if_absent(layout::LAKE, bytes.clone())).await.map_err(lake::Error::from)?;
     if created == Created::New {
         return Ok(());
     }

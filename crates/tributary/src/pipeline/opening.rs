@@ -49,8 +49,22 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
         Some(state) => state,
         None => {
             let source_sql = connect_sql(&context.options).await?;
-            bootstrap::create(store.as_ref(), &context.config, &context.options, &source_sql, false).await?;
-            bootstrap::require_log(store.as_ref()).await?
+            let made =
+                bootstrap::create(store.as_ref(), &context.config, &context.options, &source_sql, false)
+                    .await;
+            match (made, log::load(store.as_ref()).await?) {
+                (_, Some(state)) => state,
+                // Two first starts at once: the other one has the slot and is about to write the first entry.
+                (Err(error), None) if source::is_duplicate(&error) => {
+                    return Err(
+                        Error::transient("another start of this pipeline creates the slot").caused_by(error)
+                    );
+                }
+                (Err(error), None) => return Err(error),
+                (Ok(_), None) => {
+                    return Err(Error::transient("the log was just written and cannot be found"));
+                }
+            }
         }
     };
     refuse_other_slot(context, &state)?;
@@ -80,6 +94,13 @@ fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
     .hint("every pipeline needs a `lake.url` prefix of its own"))
 }
 
+/// What looking at the source told.
+struct Checked {
+    decision: Decision,
+    /// How often the server has to hear of us.
+    status_interval: Duration,
+}
+
 /// The slot, held by our stream.
 struct Taken {
     stream: Stream,
@@ -96,7 +117,9 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
         let mut session = Session::connect(&context.options).await?;
         let proto_version = source::session::proto_version(session.server_version());
         let source_sql = connect_sql(&context.options).await?;
-        match check(context, &mut session, state, sql, &source_sql).await? {
+        let Checked { decision, status_interval } =
+            check(context, &mut session, state, sql, &source_sql).await?;
+        match decision {
             Decision::WaitForReplay if replay_waits >= REPLAY_WAITS_MAX => {
                 return Err(Error::halted(format!(
                     "the standby has not replayed up to the lake's {} in {} seconds",
@@ -108,12 +131,17 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
                 replay_waits += 1;
                 context.pause(Duration::from_secs(1)).await?;
             }
-            decision => match session.start(&start(context, state)).await {
+            decision => match session.start(&start(context, state, status_interval)).await {
                 Ok(stream) => return Ok(Taken { stream, proto_version, source_sql, decision }),
                 Err(error) if source::is_slot_active(&error) => {
                     context.shared.state(status::State::WaitingForSlot);
                     let delay = backoff.next_delay();
-                    info!(slot = state.slot, ?delay, reason = error.chain(), "the slot is in use by another session, waiting");
+                    info!(
+                        slot = state.slot,
+                        ?delay,
+                        reason = error.chain(),
+                        "the slot is in use by another session, waiting"
+                    );
                     context.pause(delay).await?;
                 }
                 Err(error) => return Err(error),
@@ -122,13 +150,13 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
     }
 }
 
-fn start(context: &Context, state: &State) -> Start {
+fn start(context: &Context, state: &State, status_interval: Duration) -> Start {
     Start {
         slot: state.slot.clone(),
         from: state.to_lsn,
         publications: context.config.source.publication.clone(),
         binary: context.config.source.format == Format::Binary && !context.text_only,
-        status_interval: super::STATUS_INTERVAL,
+        status_interval,
     }
 }
 
@@ -140,7 +168,7 @@ async fn check(
     state: &mut State,
     sql: &Sql,
     source_sql: &Sql,
-) -> Result<Decision> {
+) -> Result<Checked> {
     bootstrap::refuse_missing_publications(sql, &context.config).await?;
     // Slots belong to the server that we stream from, which need not be the one that catalogs are read from.
     let slot = slot::slot(source_sql, &state.slot).await?;
@@ -162,7 +190,10 @@ async fn check(
         history: &history,
         database: &context.options.database,
     };
-    startup::decide(&situation, server.in_recovery)
+    let decision = startup::decide(&situation, server.in_recovery)?;
+    // T57: a walsender that hears nothing for wal_sender_timeout ends the session, also while we do not read.
+    let third = server.wal_sender_timeout.map_or(super::STATUS_INTERVAL, |timeout| timeout / 3);
+    Ok(Checked { decision, status_interval: third.clamp(STATUS_INTERVAL_MIN, super::STATUS_INTERVAL) })
 }
 
 /// After the first open of this process, an epoch that is not ours means that another daemon took over: only one may go on.
@@ -196,7 +227,9 @@ async fn append_open(
                 return Ok(author);
             }
             // The last put of the owner before us landed late. Its cut counts: read the tail again.
-            Err(lake::Error::Fenced { seq, owner, .. }) => info!(seq, owner, "the log grew while it was opened, reading on"),
+            Err(lake::Error::Fenced { seq, owner, .. }) => {
+                info!(seq, owner, "the log grew while it was opened, reading on")
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -265,14 +298,16 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
     });
     for (oid, table) in &state.tables {
         let schema: TableSchema = serde_json::from_value(table.document.clone()).map_err(|error| {
-            Error::definite(format!("the schema of {} in the log cannot be read", table.table)).caused_by(error)
+            Error::definite(format!("the schema of {} in the log cannot be read", table.table))
+                .caused_by(error)
         })?;
         fold.restore_table(Oid(*oid), table.schema_name.clone(), table.table_name.clone(), schema);
     }
     fold.learn(Facts { leaves: logged_leaves(state), ..Facts::default() });
     // What the log told is no news.
     fold.take_events();
-    let facts = catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let facts =
+        catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
     if facts.roots.is_empty() {
         warn!(publications = ?config.source.publication, "the publication has no table yet");
     }
@@ -299,6 +334,8 @@ fn logged_leaves(state: &State) -> Vec<LeafFacts> {
 
 /// Longest wait between two tries for a slot that another session has: an old walsender lives up to `wal_sender_timeout`.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// However short `wal_sender_timeout` is, no more status updates than these.
+const STATUS_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Seconds to wait for a standby to replay what the lake already has.
 const REPLAY_WAITS_MAX: u32 = 60;
 /// How often the log may grow under an opening; each time means that one late put landed.

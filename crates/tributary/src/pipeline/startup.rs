@@ -123,8 +123,10 @@ fn check_slot<'a>(situation: &Situation<'a>) -> Result<&'a Slot> {
     };
     refuse_foreign(name, slot, situation.database)?;
     if let Some(reason) = lost(slot) {
-        return Err(Error::halted(format!("slot `{name}` is lost ({reason}): the server removed what it still had to send"))
-            .hint("raise `max_slot_wal_keep_size`, then drop the slot and set up a new `lake.url` prefix"));
+        return Err(Error::halted(format!(
+            "slot `{name}` is lost ({reason}): the server removed what it still had to send"
+        ))
+        .hint("raise `max_slot_wal_keep_size`, then drop the slot and set up a new `lake.url` prefix"));
     }
     Ok(slot)
 }
@@ -141,9 +143,15 @@ pub fn lost(slot: &Slot) -> Option<&str> {
 /// A slot that we could not read as we have to, whatever its position.
 pub fn refuse_foreign(name: &str, slot: &Slot, database: &str) -> Result<()> {
     let reason = if slot.plugin.as_deref() != Some("pgoutput") {
-        format!("it is not a pgoutput slot (plugin: {})", slot.plugin.as_deref().unwrap_or("none, a physical slot"))
+        format!(
+            "it is not a pgoutput slot (plugin: {})",
+            slot.plugin.as_deref().unwrap_or("none, a physical slot")
+        )
     } else if slot.database.as_deref() != Some(database) {
-        format!("it belongs to database `{}`, and `source.url` names `{database}`", slot.database.as_deref().unwrap_or(""))
+        format!(
+            "it belongs to database `{}`, and `source.url` names `{database}`",
+            slot.database.as_deref().unwrap_or("")
+        )
     } else if slot.two_phase {
         "it has two_phase on, with which prepared transactions that are rolled back later would reach the lake".to_owned()
     } else if slot.synced == Some(true) {

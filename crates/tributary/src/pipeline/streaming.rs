@@ -137,10 +137,13 @@ impl<'c> Streaming<'c> {
         self.context.shared.ready(true);
         let outcome = self.stream_on().await;
         self.observe();
+        self.context.text_only |= self.buffers.wants_text();
         // Nothing of this attempt goes on beside the next one.
         let Streaming { writer, stream, .. } = self;
         writer.abandon().await;
-        if outcome.is_ok() && let Some(stream) = stream {
+        if outcome.is_ok()
+            && let Some(stream) = stream
+        {
             stream.stop().await?;
         }
         outcome
@@ -152,15 +155,16 @@ impl<'c> Streaming<'c> {
         let mut shutdown = self.context.shutdown.clone();
         let gauge = Arc::clone(&self.context.gauge);
         let mut next_status = tokio::time::Instant::now();
+        let status_interval = self.stream.as_ref().map_or(super::STATUS_INTERVAL, Stream::status_interval);
         loop {
             if self.is_done() {
                 return self.end();
             }
-            let reads = self.wants_to_read();
+            let (reads, may_stop) = (self.wants_to_read(), !self.has_deadline());
             let stream = self.stream.as_mut().ok_or_else(|| Error::bug("the stream is gone"))?;
             tokio::select! {
                 biased;
-                () = stopped(&mut shutdown), if self.phase == Phase::Streaming => {
+                () = stopped(&mut shutdown), if may_stop => {
                     self.begin_drain("told to stop", Some(Instant::now() + DRAIN))?;
                 }
                 // Before all reading, tell Postgres what is safe: it frees its disk.
@@ -171,7 +175,7 @@ impl<'c> Streaming<'c> {
                     if self.phase != Phase::Ended {
                         stream.send_status(asks).await?;
                     }
-                    let interval = if asks { TARGET_STATUS_INTERVAL } else { super::STATUS_INTERVAL };
+                    let interval = if asks { TARGET_STATUS_INTERVAL.min(status_interval) } else { status_interval };
                     next_status = tokio::time::Instant::now() + interval;
                 }
                 _ = tick.tick() => self.on_tick().await?,
@@ -179,6 +183,10 @@ impl<'c> Streaming<'c> {
                 () = gauge.shrunk(), if !reads => {}
             }
         }
+    }
+
+    fn has_deadline(&self) -> bool {
+        matches!(self.phase, Phase::Draining { deadline: Some(_) })
     }
 
     fn wants_to_read(&self) -> bool {
@@ -198,7 +206,9 @@ impl<'c> Streaming<'c> {
                 self.is_clean() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
             }
             // Rows of a transaction that broke off can be in no cut.
-            Phase::Ended => self.is_clean() || (self.fold.in_transaction() && self.writer.cuts_in_flight() == 0),
+            Phase::Ended => {
+                self.is_clean() || (self.fold.in_transaction() && self.writer.cuts_in_flight() == 0)
+            }
         }
     }
 
@@ -209,7 +219,9 @@ impl<'c> Streaming<'c> {
 
     fn end(&self) -> Result<()> {
         match self.phase {
-            Phase::Ended => Err(Error::transient("the server ended the stream: it is shutting down, or was asked to")),
+            Phase::Ended => {
+                Err(Error::transient("the server ended the stream: it is shutting down, or was asked to"))
+            }
             Phase::Draining { .. } | Phase::Streaming => {
                 if !self.is_clean() {
                     info!("the grace time is over; what is not published yet is streamed again next time");
@@ -228,13 +240,20 @@ impl<'c> Streaming<'c> {
 
     async fn on_published(&mut self, published: Published) -> Result<()> {
         // I1: what is confirmed was published, and what was published was cut.
-        assert!(published.to_lsn <= self.positions.cut, "published {} beyond the cut {}", published.to_lsn, self.positions.cut);
+        assert!(
+            published.to_lsn <= self.positions.cut,
+            "published {} beyond the cut {}",
+            published.to_lsn,
+            self.positions.cut
+        );
         self.positions.published = published.to_lsn;
         if self.writer.cuts_in_flight() == 0 {
             self.behind_since = self.cut_begun;
         }
         self.context.shared.published(&published);
-        if self.phase != Phase::Ended && let Some(stream) = self.stream.as_mut() {
+        if self.phase != Phase::Ended
+            && let Some(stream) = self.stream.as_mut()
+        {
             stream.set_positions(self.positions.received, self.positions.published);
             stream.send_status(false).await?;
             self.positions.confirmed = self.positions.published;
@@ -262,7 +281,8 @@ impl<'c> Streaming<'c> {
         if self.phase == Phase::Ended {
             return self.cut_if_due();
         }
-        if self.phase == Phase::Streaming && self.target.is_some_and(|target| self.positions.clean >= target) {
+        if self.phase == Phase::Streaming && self.target.is_some_and(|target| self.positions.clean >= target)
+        {
             return self.begin_drain("everything asked for is here", None);
         }
         Ok(())
@@ -279,7 +299,9 @@ impl<'c> Streaming<'c> {
                     while let Some(asked) = needs {
                         rounds += 1;
                         if rounds > FACTS_ROUNDS {
-                            return Err(Error::bug("the catalogs were asked again and again for the same message"));
+                            return Err(Error::bug(
+                                "the catalogs were asked again and again for the same message",
+                            ));
                         }
                         self.learn(&asked).await?;
                         needs = self.apply(message)?;
@@ -306,8 +328,11 @@ impl<'c> Streaming<'c> {
     /// One frame: no I/O. `Some` means that nothing was changed and the catalogs have to be asked first.
     fn apply(&mut self, frame: &[u8]) -> Result<Option<Needs>> {
         let message = self.decoder.decode(frame).map_err(|error| {
-            unreadable(format!("a message of the stream cannot be decoded, after {}", self.positions.received))
-                .caused_by(error)
+            unreadable(format!(
+                "a message of the stream cannot be decoded, after {}",
+                self.positions.received
+            ))
+            .caused_by(error)
         })?;
         let folded = self.fold.apply(&message).map_err(|error| {
             unreadable(format!("a message of the stream makes no sense, after {}", self.positions.received))
@@ -366,12 +391,14 @@ impl<'c> Streaming<'c> {
 
     /// What the server says of the slot, for people. A slot that is lost while we stream ends the stream by itself.
     async fn check_slot(&mut self) -> Result<()> {
-        if self.phase != Phase::Streaming || self.last_slot_check.is_some_and(|last| last.elapsed() < SLOT_INTERVAL) {
+        if self.phase != Phase::Streaming
+            || self.last_slot_check.is_some_and(|last| last.elapsed() < SLOT_INTERVAL)
+        {
             return Ok(());
         }
         self.last_slot_check = Some(Instant::now());
         let name = &self.context.config.source.slot;
-        let found = tokio::time::timeout(CATALOG_TIMEOUT, slot::slot(&self.source_sql, name))
+        let found = tokio::time::timeout(SLOT_TIMEOUT, slot::slot(&self.source_sql, name))
             .await
             .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
         if let Some(found) = found {
@@ -462,7 +489,12 @@ impl<'c> Streaming<'c> {
         shared.lag(positions.received.0.saturating_sub(positions.published.0), seconds);
         let gauge = &self.context.gauge;
         let paused = self.phase == Phase::Streaming && gauge.used() >= gauge.budget();
-        shared.memory(gauge.used_for(Use::Buffers), gauge.used_for(Use::Encoders), gauge.used_for(Use::Parts), paused);
+        shared.memory(
+            gauge.used_for(Use::Buffers),
+            gauge.used_for(Use::Encoders),
+            gauge.used_for(Use::Parts),
+            paused,
+        );
         for (table, cells) in self.buffers.take_lossy() {
             shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), cells);
         }
@@ -491,6 +523,8 @@ const TARGET_STATUS_INTERVAL: Duration = Duration::from_millis(500);
 const PUBLICATION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the server is asked for the state of the slot.
 const SLOT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long that may take; the loop stands still meanwhile.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a catalog query may take before the attempt is given up.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
 /// Rounds of questions for one message: a domain over an array over an enum needs three.

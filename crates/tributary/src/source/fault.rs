@@ -158,6 +158,11 @@ pub fn is_slot_active(error: &Error) -> bool {
     server_error(error).is_some_and(|server| server.code == "55006")
 }
 
+/// What was to be created is there already: somebody else was quicker.
+pub fn is_duplicate(error: &Error) -> bool {
+    server_error(error).is_some_and(|server| server.code == "42710")
+}
+
 /// An error of the SQL client.
 pub(super) fn from_sql(error: tokio_postgres::Error, what: &str) -> Error {
     let Some(db) = error.as_db_error() else {

@@ -174,12 +174,12 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
     let missing: Vec<&String> =
         names.iter().filter(|name| !found.iter().any(|found| found.name == **name)).collect();
     for name in &missing {
-        report.fail(
-            "publication",
-            Kind::SourceHalted,
-            format!("{name} does not exist"),
-            "tributary setup  -- prints the SQL; tributary setup --apply runs it",
-        );
+        let remedy = match setup::publication_statement(sql, config, name).await {
+            Ok(statement) if statement.lines().count() <= SHOWN => format!("{statement}\n{RUN_SETUP}"),
+            // Too long for a list, or no table is included, which `setup` says.
+            Ok(_) | Err(_) => RUN_SETUP.to_owned(),
+        };
+        report.fail("publication", Kind::SourceHalted, format!("{name} does not exist"), remedy);
     }
     if !missing.is_empty() {
         return false;
@@ -449,6 +449,7 @@ const SENDER_AT_LEAST: Duration = Duration::from_secs(10);
 /// A fifth of what is left before anti-wraparound vacuum (autovacuum_freeze_max_age).
 const XMIN_AGE_MAX: u32 = 40_000_000;
 const LONG_TRANSACTION: Duration = Duration::from_secs(60);
+const RUN_SETUP: &str = "tributary setup --apply  -- creates it; without --apply it prints the SQL";
 /// Tables that are listed one by one.
 const SHOWN: usize = 20;
 

@@ -83,6 +83,12 @@ pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -
     Ok(Plan { steps, broken, warnings })
 }
 
+/// What creates a publication for the globs.
+pub(crate) async fn publication_statement(sql: &Sql, config: &Config, name: &str) -> Result<String> {
+    let step = publication(config, name, &candidates(sql, config).await?)?;
+    Ok(step.sql.join("\n"))
+}
+
 /// The tables that the globs name and that can be published: roots, or with `fold = "none"` every leaf.
 async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>> {
     let selection = existing_rows::selection(config)?;

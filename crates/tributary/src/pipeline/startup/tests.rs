@@ -43,7 +43,9 @@ fn system(id: &str, timeline: u32) -> System {
     System { id: id.to_owned(), timeline, wal_lsn: Lsn(0x300) }
 }
 
-fn decide_with(change: impl FnOnce(&mut State, &mut Option<Slot>, &mut System, &mut Lsn, &mut Vec<TimelineSwitch>)) -> Result<Decision> {
+fn decide_with(
+    change: impl FnOnce(&mut State, &mut Option<Slot>, &mut System, &mut Lsn, &mut Vec<TimelineSwitch>),
+) -> Result<Decision> {
     let (mut log, mut slot, mut system, mut server_lsn, mut history) =
         (log(), Some(slot()), system("7000", 2), Lsn(0x300), Vec::new());
     change(&mut log, &mut slot, &mut system, &mut server_lsn, &mut history);
@@ -68,17 +70,24 @@ fn halted(outcome: Result<Decision>, words: &str) {
 #[test]
 fn a_slot_behind_the_log_behind_the_server_starts() {
     assert_eq!(decide_with(|_, _, _, _, _| {}).unwrap(), Decision::Start);
-    assert_eq!(decide_with(|log, slot, _, server, _| {
-        log.to_lsn = Lsn(0x300);
-        slot.as_mut().unwrap().confirmed_flush = Some(Lsn(0x300));
-        *server = Lsn(0x300);
-    }).unwrap(), Decision::Start);
+    assert_eq!(
+        decide_with(|log, slot, _, server, _| {
+            log.to_lsn = Lsn(0x300);
+            slot.as_mut().unwrap().confirmed_flush = Some(Lsn(0x300));
+            *server = Lsn(0x300);
+        })
+        .unwrap(),
+        Decision::Start
+    );
 }
 
 /// T62, T79: the slot was consumed or advanced by somebody, or made anew.
 #[test]
 fn t79_a_slot_beyond_the_log_halts() {
-    halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().confirmed_flush = Some(Lsn(0x201))), "beyond the lake's 0/200");
+    halted(
+        decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().confirmed_flush = Some(Lsn(0x201))),
+        "beyond the lake's 0/200",
+    );
 }
 
 /// T61: a restored server accepts any start, and skips everything.
@@ -86,8 +95,14 @@ fn t79_a_slot_beyond_the_log_halts() {
 fn t61_a_server_behind_the_log_halts_and_a_standby_may_still_replay() {
     halted(decide_with(|_, _, _, server, _| *server = Lsn(0x1FF)), "restored from a backup");
     let (log, slot, system) = (log(), slot(), system("7000", 2));
-    let situation =
-        Situation { log: &log, system: &system, server_lsn: Lsn(0x1FF), slot: Some(&slot), history: &[], database: "shop" };
+    let situation = Situation {
+        log: &log,
+        system: &system,
+        server_lsn: Lsn(0x1FF),
+        slot: Some(&slot),
+        history: &[],
+        database: "shop",
+    };
     assert_eq!(decide(&situation, true).unwrap(), Decision::WaitForReplay);
 }
 
@@ -100,10 +115,12 @@ fn another_cluster_halts() {
 #[test]
 fn t75_a_newer_timeline_goes_on_only_if_it_was_left_behind_the_lake() {
     let left_at = |lsn| TimelineSwitch { timeline: 2, switch_lsn: Lsn(lsn) };
-    let newer = |at: Option<TimelineSwitch>| decide_with(move |_, _, system, _, history| {
-        system.timeline = 3;
-        history.extend(at);
-    });
+    let newer = |at: Option<TimelineSwitch>| {
+        decide_with(move |_, _, system, _, history| {
+            system.timeline = 3;
+            history.extend(at);
+        })
+    };
     assert_eq!(newer(Some(left_at(0x200))).unwrap(), Decision::StartOnTimeline { from: 2, to: 3 });
     halted(newer(Some(left_at(0x1FF))), "the promoted server never had");
     halted(newer(None), "does not contain");
@@ -114,11 +131,23 @@ fn t75_a_newer_timeline_goes_on_only_if_it_was_left_behind_the_lake() {
 #[test]
 fn t68_a_missing_lost_or_foreign_slot_halts() {
     halted(decide_with(|_, slot, _, _, _| *slot = None), "does not exist");
-    halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().wal_status = Some("lost".to_owned())), "is lost");
-    halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().invalidation = Some("rows_removed".to_owned())), "rows_removed");
-    halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().plugin = Some("wal2json".to_owned())), "wal2json");
+    halted(
+        decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().wal_status = Some("lost".to_owned())),
+        "is lost",
+    );
+    halted(
+        decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().invalidation = Some("rows_removed".to_owned())),
+        "rows_removed",
+    );
+    halted(
+        decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().plugin = Some("wal2json".to_owned())),
+        "wal2json",
+    );
     halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().plugin = None), "physical");
-    halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().database = Some("other".to_owned())), "other");
+    halted(
+        decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().database = Some("other".to_owned())),
+        "other",
+    );
     halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().two_phase = true), "two_phase");
     halted(decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().temporary = true), "temporary");
 }

@@ -24,12 +24,17 @@ fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
             None
         }
         FoldEvent::SchemaChanged { table, from, to } => {
-            info!(table = buffers::display_name(fold.table(table)), from, to, "the columns of a table changed");
+            info!(
+                table = buffers::display_name(fold.table(table)),
+                from, to, "the columns of a table changed"
+            );
             None
         }
-        FoldEvent::Truncated { table, relation, lsn } => {
-            Some(Event::Truncate { table: buffers::display_name(fold.table(table)), relation, commit_lsn: lsn })
-        }
+        FoldEvent::Truncated { table, relation, lsn } => Some(Event::Truncate {
+            table: buffers::display_name(fold.table(table)),
+            relation,
+            commit_lsn: lsn,
+        }),
         FoldEvent::Lineage { root, leaves } => Some(Event::Attach {
             root: root.0,
             leaves: leaves.into_iter().map(|(oid, name)| (oid.0, name)).collect(),
