@@ -58,7 +58,11 @@ async fn prepare(stage: &Stage, sql: &str) -> Result<(Cluster, Pipeline)> {
     let cluster = Cluster::start(stage, 18, &["max_wal_size = 4GB"]).await?;
     cluster.execute_in("postgres", &format!("create database {DATABASE}")).await?;
     cluster.execute(sql).await?;
-    cluster.execute("create publication tributary for table big").await?;
+    cluster
+        .execute(
+            "create table marker (id int primary key); create publication tributary for table big, marker",
+        )
+        .await?;
     let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
         settings.budget = "256MiB";
         settings.interval = "5s";
@@ -71,12 +75,12 @@ async fn prepare(stage: &Stage, sql: &str) -> Result<(Cluster, Pipeline)> {
 /// Lets the daemon publish the rows, and looks at its size.
 async fn stream(stage: &Stage, cluster: &Cluster, pipeline: &Pipeline, rows: &str) -> Result<()> {
     let mut daemon = pipeline.start_streaming().await?;
-    let before = cluster.wal_lsn().await?;
     cluster.execute(rows).await?;
     stage.say("the transaction committed");
-    // Its last row lies about as far behind `before` as all of it is long: half of that is only reached with its commit.
-    let half = before + (cluster.wal_lsn().await? - before) / 2;
-    daemon.wait_until_published(half, seconds(300)).await?;
+    // A position behind its commit; another transaction gets the daemon there at once.
+    let end = cluster.wal_lsn().await?;
+    cluster.execute("insert into marker values (1)").await?;
+    daemon.wait_until_published(end, seconds(300)).await?;
     let peak = daemon.peak_rss()? >> 20;
     stage.say(format!("published; the largest resident size was {peak} MiB"));
     daemon.stop().await?;

@@ -48,6 +48,12 @@ impl Gauge {
         self.budget
     }
 
+    /// Whether more may be read. A quarter of the budget is kept for what is not counted: the copies that encoders make of a
+    /// page or row group while they write it, and the slack of growing buffers.
+    pub fn has_room(&self) -> bool {
+        self.used() < self.budget / 4 * 3
+    }
+
     /// Bytes in use for one purpose.
     pub fn used_for(&self, purpose: Use) -> usize {
         self.counter(purpose).load(Ordering::Relaxed)

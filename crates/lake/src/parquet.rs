@@ -23,6 +23,8 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub struct Encoder {
     writer: ArrowWriter<Vec<u8>>,
+    /// Encoded, and out of the writer.
+    rest: Bytes,
     checksum: crc32fast::Hasher,
     taken_bytes: u64,
 }
@@ -45,7 +47,7 @@ impl Encoder {
             .with_properties(properties(table, schema_id)?)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)?;
-        Ok(Encoder { writer, checksum: crc32fast::Hasher::new(), taken_bytes: 0 })
+        Ok(Encoder { writer, rest: Bytes::new(), checksum: crc32fast::Hasher::new(), taken_bytes: 0 })
     }
 
     /// Encodes a batch; ends the row group once it is as large as scans like it.
@@ -64,26 +66,32 @@ impl Encoder {
 
     /// Memory held by the row group that is open and by bytes that nobody took yet.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_size() + self.writer.inner().capacity()
+        self.writer.memory_size() + self.writer.inner().capacity() + self.rest.len()
     }
 
     /// Bytes that can be taken.
     pub fn ready_bytes(&self) -> usize {
-        self.writer.inner().len()
+        self.rest.len() + self.writer.inner().len()
     }
 
     /// The size that the file would have about now.
     pub fn file_bytes(&self) -> u64 {
-        self.taken_bytes
-            + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
+        self.taken_bytes + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
     }
 
-    /// Takes exactly `bytes`, or everything that is ready if that is less.
+    /// Takes exactly `bytes`, or everything that is ready if that is less. A row group is not copied to be cut into parts;
+    /// only what two of them share of a part is.
     pub fn take(&mut self, bytes: usize) -> Bytes {
-        let ready = self.writer.inner_mut();
-        let rest = ready.split_off(bytes.min(ready.len()));
-        let taken = Bytes::from(std::mem::replace(ready, rest));
-        self.account(&taken);
+        let taken = if self.rest.len() >= bytes {
+            self.rest.split_to(bytes)
+        } else {
+            let mut fresh = Bytes::from(std::mem::take(self.writer.inner_mut()));
+            let head = fresh.split_to((bytes - self.rest.len()).min(fresh.len()));
+            let rest = std::mem::replace(&mut self.rest, fresh);
+            if rest.is_empty() { head } else { [rest, head].concat().into() }
+        };
+        self.checksum.update(&taken);
+        self.taken_bytes += u64::try_from(taken.len()).unwrap_or(u64::MAX);
         taken
     }
 
@@ -92,11 +100,6 @@ impl Encoder {
         self.writer.finish()?;
         let rest = self.take(usize::MAX);
         Ok(Finished { rest, bytes: self.taken_bytes, crc: self.checksum.finalize() })
-    }
-
-    fn account(&mut self, taken: &Bytes) {
-        self.checksum.update(taken);
-        self.taken_bytes += u64::try_from(taken.len()).unwrap_or(u64::MAX);
     }
 }
 

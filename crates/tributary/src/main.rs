@@ -7,6 +7,10 @@
 
 use std::process::ExitCode;
 
+/// Row groups and parts come and go by tens of megabytes on many threads: what is freed goes back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     tributary::cli::main()
 }

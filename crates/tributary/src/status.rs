@@ -245,7 +245,10 @@ impl Shared {
     pub fn positions(&self, change: impl FnOnce(&mut Positions)) {
         let mut inner = self.lock();
         change(&mut inner.document.positions);
-        let now = inner.document.positions;
+        let now = &mut inner.document.positions;
+        // I1: what is published was logged.
+        now.logged = now.logged.max(now.published);
+        let now = *now;
         drop(inner);
         set_lsn(&self.metrics.received_lsn, now.received);
         set_lsn(&self.metrics.cut_lsn, now.cut);

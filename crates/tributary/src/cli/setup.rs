@@ -6,6 +6,7 @@
 //! Holds: with `--apply` only what is missing is created; repeated, nothing changes.
 //! Fails: `SourceHalted` when slot and log do not belong together; `Config` when the role may not do it.
 
+use lake::log;
 use serde_json::{Value, json};
 
 use super::{Answer, existing_rows, owner};
@@ -101,6 +102,11 @@ async fn apply(
 ) -> Result<Answer> {
     let store = pipeline::open_store(config).await?;
     store::probe(store.as_ref()).await.map_err(lake::Error::from)?;
+    let slot = &config.source.slot;
+    let has_log = log::load(store.as_ref()).await?.is_some();
+    if has_log {
+        refuse_missing_slot(sql, slot).await?;
+    }
     let mut said: Vec<String> = Vec::new();
     for step in plan.steps.iter().filter(|step| step.state == plan::StepState::Administrator) {
         said.push(format!("needs an administrator: {}\n  {}", step.title, step.sql.join("\n  ")));
@@ -119,8 +125,6 @@ async fn apply(
         SnapshotMode::Never => None,
     };
     let done = bootstrap::create(store.as_ref(), config, options, sql, args.adopt_slot).await?;
-    let slot = &config.source.slot;
-    refuse_missing_slot(sql, slot).await?;
     if let Some(lsn) = done.slot_created {
         said.push(format!("created: slot `{slot}` at {lsn}"));
     }
@@ -135,6 +139,12 @@ async fn apply(
     }
     let mut text = said.join("\n");
     text.push('\n');
+    if has_log && !created.is_empty() {
+        // T52
+        text.push_str(
+            "warning: the slot is older than this publication; if its tables changed while there was none, the stream stops there\n",
+        );
+    }
     if let Some(found) = existing.filter(|_| done.slot_created.is_some() || done.slot_adopted.is_some()) {
         text.push_str(&format!(
             "warning: {} published relations have rows already ({} …); they are not exported in this version, only what changes from now on\n",

@@ -7,7 +7,11 @@
 
 use std::time::Duration;
 
+use lake::layout;
 use lake::log;
+use lake::store::Store;
+use lake::watermark::Watermark;
+use pgoutput::Lsn;
 
 use super::{Answer, text};
 use crate::config::Config;
@@ -48,8 +52,8 @@ async fn from_log(config: &Config) -> Result<Document> {
         received: state.to_lsn,
         cut: state.to_lsn,
         logged: state.to_lsn,
-        published: state.last_cut.as_ref().map_or(state.to_lsn, |cut| cut.from_lsn),
-        confirmed: pgoutput::Lsn::ZERO,
+        published: published(store.as_ref(), &state).await?,
+        confirmed: Lsn::ZERO,
     };
     document.tables = state
         .tables
@@ -71,6 +75,15 @@ async fn from_log(config: &Config) -> Result<Document> {
         document.slot = slot;
     }
     Ok(document)
+}
+
+/// Everything that is logged, unless the last cut was logged and its daemon ended before all of its files were visible.
+async fn published(store: &dyn Store, state: &log::State) -> Result<Lsn> {
+    let Some(cut) = &state.last_cut else { return Ok(state.to_lsn) };
+    let found = store.get(layout::WATERMARK).await.map_err(lake::Error::from)?;
+    let watermark: Option<Watermark> = found.and_then(|object| serde_json::from_slice(&object.bytes).ok());
+    let is_published = watermark.is_some_and(|watermark| watermark.seq >= cut.seq);
+    Ok(if is_published { state.to_lsn } else { cut.from_lsn })
 }
 
 async fn slot_of(config: &Config, name: &str) -> Result<Option<SlotStatus>> {

@@ -190,7 +190,7 @@ impl<'c> Streaming<'c> {
     }
 
     fn wants_to_read(&self) -> bool {
-        let has_room = self.context.gauge.used() < self.context.gauge.budget();
+        let has_room = self.context.gauge.has_room();
         match self.phase {
             Phase::Streaming => has_room,
             // A transaction that is half here is read to its end, so that the cut can hold it.
@@ -488,7 +488,7 @@ impl<'c> Streaming<'c> {
         let seconds = self.behind_since.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         shared.lag(positions.received.0.saturating_sub(positions.published.0), seconds);
         let gauge = &self.context.gauge;
-        let paused = self.phase == Phase::Streaming && gauge.used() >= gauge.budget();
+        let paused = self.phase == Phase::Streaming && !gauge.has_room();
         shared.memory(
             gauge.used_for(Use::Buffers),
             gauge.used_for(Use::Encoders),
