@@ -53,14 +53,14 @@ impl Encoder {
     /// Encodes a batch; ends the row group once it is as large as scans like it.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         self.writer.write(batch)?;
-        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
-            self.writer.flush()?;
-        }
-        Ok(())
+        if self.writer.in_progress_size() >= ROW_GROUP_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Ends the row group now, which turns its buffers into bytes to take.
     pub fn flush(&mut self) -> Result<(), ParquetError> {
+        // Once, to its size: growing by doubling would hold the row group two more times while it is copied.
+        let size = self.writer.in_progress_size();
+        self.writer.inner_mut().reserve_exact(size + size / 64);
         self.writer.flush()
     }
 
@@ -76,7 +76,8 @@ impl Encoder {
 
     /// The size that the file would have about now.
     pub fn file_bytes(&self) -> u64 {
-        self.taken_bytes + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
+        self.taken_bytes
+            + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
     }
 
     /// Takes exactly `bytes`, or everything that is ready if that is less. A row group is not copied to be cut into parts;

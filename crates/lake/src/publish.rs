@@ -67,8 +67,7 @@ pub async fn abort_abandoned(store: &dyn Store, keep: Option<&Entry>) -> Result<
     Ok(aborted)
 }
 
-/// What `repair` does to an entry that can be published no more: aborts its uploads, so that nobody publishes them late, and
-/// deletes those of its files that were published. Appending the `void` entry in between is the caller's.
+/// The first step of `repair` for an entry that can be published no more: aborts its uploads, so that nobody publishes them late.
 pub async fn abort_entry(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
     for file in entry.tables.iter().flat_map(|table| &table.files) {
         transient(|| store.abort_upload(&file.key, &file.upload_id)).await?;
@@ -76,7 +75,7 @@ pub async fn abort_entry(store: &dyn Store, entry: &Entry) -> Result<(), Error> 
     Ok(())
 }
 
-/// Deletes the files of a voided entry that were published.
+/// Deletes those files of an entry that were published, before it is voided.
 pub async fn delete_published(store: &dyn Store, entry: &Entry) -> Result<usize, Error> {
     let mut deleted = 0;
     for file in entry.tables.iter().flat_map(|table| &table.files) {

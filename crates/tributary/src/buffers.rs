@@ -283,8 +283,7 @@ impl Buffers {
         let bytes = buffer.builder.bytes();
         self.held = self.held.saturating_sub(bytes);
         self.reservation.resize(self.held);
-        let reservation = self.gauge.reserve(Use::Buffers, bytes);
-        let rows = buffer.take(lsn_range, reservation).map_err(|error| {
+        let rows = buffer.take(lsn_range, &self.gauge).map_err(|error| {
             Error::bug(format!("{}: a batch cannot be built", name_of(tables, buffer.table))).caused_by(error)
         })?;
         if let Some(file) = &buffer.file {
@@ -305,10 +304,12 @@ impl Buffer {
         }
     }
 
-    fn take(&mut self, lsn_range: (Lsn, Lsn), reservation: Reservation) -> Result<Rows, CellError> {
+    fn take(&mut self, lsn_range: (Lsn, Lsn), gauge: &Arc<Gauge>) -> Result<Rows, CellError> {
         let ops = OPS.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
-        let rows =
-            Rows { batch: self.builder.finish()?, lsn_range, ts_range: self.ts_range, ops, reservation };
+        let batch = self.builder.finish()?;
+        // By capacity: a buffer that grew by doubling holds up to twice its bytes.
+        let reservation = gauge.reserve(Use::Buffers, batch.get_array_memory_size());
+        let rows = Rows { batch, lsn_range, ts_range: self.ts_range, ops, reservation };
         self.ts_range = (i64::MAX, i64::MIN);
         self.ops = [0; OPS.len()];
         Ok(rows)

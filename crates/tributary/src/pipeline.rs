@@ -75,7 +75,11 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
     let store = open_store(config).await?;
-    store::probe(store.as_ref()).await.map_err(lake::Error::from)?;
+    let mut told = shutdown.clone();
+    tokio::select! {
+        probed = lake::retry::transient(|| store::probe(store.as_ref())) => drop(probed.map_err(lake::Error::from)?),
+        () = stopped(&mut told) => return Ok(()),
+    }
     let options = config.source_options()?;
     let mut context = Context {
         config: Arc::new(config.clone()),

@@ -72,6 +72,7 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
     let author = append_open(context, &mut state, taken.decision, &publication).await?;
     context.epoch = Some(author.epoch);
+    context.shared.metrics().log_entry(EntryKind::Open.label());
     roll_forward(store.as_ref(), &state).await?;
     let fold = restore(context, &state, &sql).await?;
     let Taken { mut stream, proto_version, source_sql, .. } = taken;

@@ -31,9 +31,12 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
         let rows = sql.query("partitions of the published tables", &query, &[&publications]).await?;
         facts.leaves = rows.iter().map(leaf).collect::<Result<_>>()?;
     }
+    // Joined: under an OR, `IN (SELECT oid FROM tree)` outgrows work_mem and is scanned again for every table.
     let query = format!(
-        "{tree} {ROOT_COLUMNS} WHERE {IS_TABLE} AND (c.oid = ANY($2::oid[]) \
-         OR c.oid IN (SELECT oid FROM tree) AND (NOT $3 OR NOT c.relispartition))"
+        "{tree}, wanted(oid) AS ( \
+           SELECT unnest($2::oid[]) \
+           UNION SELECT tree.oid FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE NOT $3::bool OR NOT c.relispartition \
+         ) {ROOT_COLUMNS} JOIN wanted ON wanted.oid = c.oid WHERE {IS_TABLE}"
     );
     let above = roots_of(&facts.leaves);
     let rows = sql.query("published tables", &query, &[&publications, &above, &fold_to_root]).await?;

@@ -52,8 +52,10 @@ pub(super) fn client_encoding(server_encoding: &str) -> &'static str {
 
 /// What to run once the version is known.
 pub(super) fn after_startup(version: u32, client_encoding: &str) -> String {
-    // Nobody's function can stand in for one of the catalogs.
-    let mut sql = format!("SET search_path = pg_catalog; SET client_encoding = '{client_encoding}'");
+    // Nobody's function can stand in for one of the catalogs. The estimates of recursive queries are far too high: they
+    // would be compiled for longer than they run.
+    let mut sql =
+        format!("SET search_path = pg_catalog; SET jit = off; SET client_encoding = '{client_encoding}'");
     for (since, name) in NEWER_TIMEOUTS {
         if version >= since {
             sql.push_str("; SET ");
