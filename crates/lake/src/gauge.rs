@@ -48,10 +48,16 @@ impl Gauge {
         self.budget
     }
 
-    /// Whether more may be read. A quarter of the budget is kept for what is not counted: the copies that encoders make of a
-    /// page or row group while they write it, and the slack of growing buffers.
+    /// Whether more may be read. Half of the budget is kept for what is not counted: the copies that encoders make of pages and
+    /// row groups while they write them, parts that hold on to the row group they were cut from, and the slack of growing
+    /// buffers. Measured with megabyte cells, that is about as much as what is counted.
     pub fn has_room(&self) -> bool {
-        self.used() < self.budget / 4 * 3
+        self.used() < self.budget / 2
+    }
+
+    /// Whether memory should be given back before there is no room any more.
+    pub fn is_short(&self) -> bool {
+        self.used() > self.budget / 8 * 3
     }
 
     /// Bytes in use for one purpose.

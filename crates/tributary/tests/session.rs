@@ -18,7 +18,7 @@ mod sign_in;
 #[path = "session/streaming.rs"]
 mod streaming;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgoutput::Lsn;
 use tributary::source::{ConnectOptions, Received, Session, Sql, Start, Stream, connect_sql};
@@ -157,17 +157,22 @@ pub(crate) async fn next(stream: &mut Stream) -> tributary::error::Result<Got> {
     tokio::time::timeout(Duration::from_secs(10), get).await.expect("something within ten seconds")
 }
 
-/// Everything up to the message that holds `text`; keepalives are answered and left out.
+/// Everything up to the message that holds `text`, without keepalives. Statuses go out by the clock, as they must: a
+/// keepalive that asks for one is behind everything that was sent before it (T56).
 pub(crate) async fn until(stream: &mut Stream, text: &str) -> tributary::error::Result<Vec<Got>> {
     let mut all = Vec::new();
+    let mut told = Instant::now();
     loop {
+        if told.elapsed() > Duration::from_millis(500) {
+            stream.send_status(false).await?;
+            told = Instant::now();
+        }
         let got = next(stream).await?;
         let found = got.holds(text);
         if got == Got::Ended {
             panic!("the stream ended before `{text}`");
         }
         match got {
-            Got::Keepalive { reply_requested: true, .. } => stream.send_status(false).await?,
             Got::Keepalive { .. } | Got::Ended => {}
             Got::Wal(_) => all.push(got),
         }

@@ -442,7 +442,7 @@ impl<'c> Streaming<'c> {
     /// Gives memory back before the budget is used up.
     fn relieve(&mut self) -> Result<()> {
         let gauge = Arc::clone(&self.context.gauge);
-        if gauge.used() <= gauge.budget() / 2 || self.last_relief.elapsed() < RELIEF_INTERVAL {
+        if !gauge.is_short() || self.last_relief.elapsed() < RELIEF_INTERVAL {
             return Ok(());
         }
         self.last_relief = Instant::now();
