@@ -2,7 +2,8 @@
 //!
 //! Owns: what can only be believed of a live Postgres: sign-in, TLS, settings, positions, errors and the catalogs.
 //! Does not: start servers; `TRIBUTARY_TEST_PG=15=5432,18=5433` names ports on 127.0.0.1 that trust `postgres`.
-//! Holds: every test has its own database, roles and slots, and leaves the server as it was.
+//! Holds: every test has its own database and slots; name only servers to throw away, since `pg_hba.conf`, certificates,
+//! roles and databases stay changed.
 //! Fails: prints that it was skipped when no server is named.
 
 #![expect(
