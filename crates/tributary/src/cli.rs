@@ -28,8 +28,6 @@ pub mod setup;
 pub mod status;
 pub mod teardown;
 
-mod existing_rows;
-mod owner;
 mod text;
 
 /// Streams a Postgres database into a Parquet lake, exactly once.

@@ -224,6 +224,14 @@ pub struct Tables {
     pub exclude: Vec<String>,
 }
 
+impl Tables {
+    /// The globs, ready to match.
+    pub fn selection(&self) -> Result<tables::fold::Selection> {
+        tables::fold::Selection::new(&self.include, &self.exclude)
+            .map_err(|error| Error::config("tables.include or tables.exclude").caused_by(error))
+    }
+}
+
 impl Default for Tables {
     fn default() -> Tables {
         Tables { include: vec!["*.*".to_owned()], exclude: Vec::new() }

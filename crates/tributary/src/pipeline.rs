@@ -21,6 +21,8 @@ use crate::source::ConnectOptions;
 use crate::status::{Shared, State};
 
 pub mod bootstrap;
+pub(crate) mod existing_rows;
+pub(crate) mod offline;
 mod opening;
 pub mod publication;
 pub mod startup;

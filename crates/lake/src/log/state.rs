@@ -11,7 +11,7 @@ use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Entry, EntryKind, Event, FORMAT, TableFiles};
+use super::{Author, Entry, EntryKind, Event, FORMAT, TableFiles, nonce};
 use crate::error::Error;
 
 /// The leaves of one root: OID and name.
@@ -128,6 +128,27 @@ impl State {
         }
         self.apply(entry);
         Ok(())
+    }
+
+    /// The entry that an author would append next: it begins and ends where the log ends, and holds nothing yet.
+    pub fn next_entry(&self, author: &Author, kind: EntryKind) -> Result<Entry, Error> {
+        Ok(Entry {
+            format: FORMAT,
+            seq: self.seq + 1,
+            nonce: nonce()?,
+            epoch: author.epoch,
+            owner: author.owner.clone(),
+            kind,
+            system_id: self.system_id.clone(),
+            timeline: self.timeline,
+            slot: self.slot.clone(),
+            from_lsn: self.to_lsn,
+            to_lsn: self.to_lsn,
+            to_commit_ts: None,
+            written_at: None,
+            tables: Vec::new(),
+            events: Vec::new(),
+        })
     }
 
     fn empty(entry: &Entry) -> State {

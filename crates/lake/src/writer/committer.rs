@@ -16,9 +16,7 @@ use tracing::debug;
 
 use super::{Cut, FileSpec, Shared};
 use crate::error::Error;
-use crate::log::{
-    self, Author, CHECKPOINT_INTERVAL, Entry, EntryKind, FORMAT, FileEntry, State, TableFiles, Totals,
-};
+use crate::log::{self, Author, CHECKPOINT_INTERVAL, Entry, EntryKind, FileEntry, State, TableFiles, Totals};
 use crate::publish;
 use crate::time;
 use crate::watermark;
@@ -86,7 +84,9 @@ impl Committer {
         let Sealed { seq, cut, files } = sealed;
         let tables = collect(files).await?;
         let to_commit_time = cut.to_commit_time;
-        let entry = self.entry(seq, cut, tables)?;
+        let entry = self.entry(cut, tables)?;
+        // The files of the cut are named with it.
+        assert_eq!(entry.seq, seq, "a cut out of turn");
         let store = self.shared.store.as_ref();
         log::append(store, &entry).await?;
         self.state.advance(&entry)?;
@@ -113,23 +113,15 @@ impl Committer {
         })
     }
 
-    fn entry(&self, seq: u64, cut: Cut, tables: Vec<TableFiles>) -> Result<Entry, Error> {
+    fn entry(&self, cut: Cut, tables: Vec<TableFiles>) -> Result<Entry, Error> {
+        let kind = if tables.is_empty() { EntryKind::Idle } else { EntryKind::Commit };
         Ok(Entry {
-            format: FORMAT,
-            seq,
-            nonce: log::nonce()?,
-            epoch: self.author.epoch,
-            owner: self.author.owner.clone(),
-            kind: if tables.is_empty() { EntryKind::Idle } else { EntryKind::Commit },
-            system_id: self.state.system_id.clone(),
-            timeline: self.state.timeline,
-            slot: self.state.slot.clone(),
-            from_lsn: self.state.to_lsn,
             to_lsn: cut.to_lsn,
             to_commit_ts: cut.to_commit_time.map(time::rfc3339),
             written_at: Some(cut.written_at),
             tables,
             events: cut.events,
+            ..self.state.next_entry(&self.author, kind)?
         })
     }
 }

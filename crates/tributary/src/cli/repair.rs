@@ -10,10 +10,11 @@ use lake::log::{self, Entry, EntryKind, Event};
 use lake::publish;
 use serde_json::json;
 
-use super::{Answer, owner};
+use super::Answer;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline;
+use crate::pipeline::offline;
 use crate::source::{Sql, connect_sql, slot};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
@@ -30,13 +31,13 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
         return nothing("every file of the last cut is there, or can still be published");
     };
     let sql = connect_sql(&config.source_options()?).await?;
-    owner::refuse_while_active(&sql, &state.slot).await?;
+    offline::refuse_while_active(&sql, &state.slot).await?;
     refuse_moved_slot(&sql, &state.slot, &entry).await?;
     publish::abort_entry(store, &entry).await?;
     let deleted = publish::delete_published(store, &entry).await?;
     let reason = format!("{missing} was neither published nor uploaded any more");
     let event = Event::Void { seq: entry.seq, reason };
-    owner::append(store, &mut state, EntryKind::Void, entry.from_lsn, vec![event]).await?;
+    offline::append(store, &mut state, EntryKind::Void, entry.from_lsn, vec![event]).await?;
     let text = format!(
         "log entry {} is void: `{missing}` could be had no more\n\
          {deleted} of its files had been published and were deleted; ({}, {}] is streamed again by the next `tributary run`\n",

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::{Answer, existing_rows, text};
-use crate::config::{Config, SnapshotMode};
+use super::{Answer, text};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::pipeline::{self, Until};
@@ -52,9 +52,6 @@ async fn serve(until: Until, config: &Config, shared: &Arc<Shared>) -> Result<()
     } else {
         info!(version = VERSION, "started, without HTTP");
     }
-    if config.snapshot.mode == SnapshotMode::Initial {
-        warn_of_existing_rows(config).await;
-    }
     let pipeline = Box::pin(pipeline::run(config, Arc::clone(shared), until, shutdown));
     tokio::select! {
         outcome = pipeline => outcome,
@@ -62,20 +59,6 @@ async fn serve(until: Until, config: &Config, shared: &Arc<Shared>) -> Result<()
         Some(ended) = tasks.join_next() => {
             ended.map_err(|error| Error::bug("a task of the daemon ended").caused_by(error))?
         }
-    }
-}
-
-/// The lake has no log yet, so the slot is about to be created: what is there already will not be in the stream.
-async fn warn_of_existing_rows(config: &Config) {
-    match existing_rows::before_first_slot(config).await {
-        Ok(Some(found)) => warn!(
-            tables = found.count,
-            example = found.example,
-            "rows that existed before the slot are not exported in this version; set `snapshot.mode = \"never\"` if that is meant"
-        ),
-        Ok(None) => {}
-        // The pipeline meets the same trouble, and knows what to do about it.
-        Err(error) => tracing::debug!(error = error.chain(), "whether tables have rows already is unknown"),
     }
 }
 

@@ -9,10 +9,11 @@
 use lake::log;
 use serde_json::{Value, json};
 
-use super::{Answer, existing_rows, owner};
+use super::Answer;
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, bootstrap, publication};
+use crate::pipeline::{existing_rows, offline};
 use crate::source::sql::Sql;
 use crate::source::{ConnectOptions, connect_sql, slot};
 
@@ -164,7 +165,7 @@ async fn apply(
 async fn accept_publication(config: &Config, sql: &Sql) -> Result<Answer> {
     let store = pipeline::open_store(config).await?;
     bootstrap::refuse_missing_publications(sql, config).await?;
-    owner::refuse_while_active(sql, &config.source.slot).await?;
+    offline::refuse_while_active(sql, &config.source.slot).await?;
     let accepted = publication::accept(store.as_ref(), sql, &config.source.publication).await?;
     let names = config.source.publication.join(", ");
     let text = if accepted {

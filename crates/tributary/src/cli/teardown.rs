@@ -9,9 +9,10 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use serde_json::json;
 
-use super::{Answer, owner};
+use super::Answer;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::pipeline::offline;
 use crate::source::sql::quote_identifier;
 use crate::source::{connect_sql, slot};
 
@@ -29,7 +30,7 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
     let sql = connect_sql(&options).await?;
     let exists = slot::slot(&sql, name).await?.is_some();
     if exists {
-        owner::refuse_while_active(&sql, name).await?;
+        offline::refuse_while_active(&sql, name).await?;
         if !args.yes && !confirm(name, &options.address(), json)? {
             return Ok(Answer::new("nothing was done\n", json!({"dropped": false})));
         }

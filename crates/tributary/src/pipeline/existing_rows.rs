@@ -7,35 +7,21 @@
 
 use std::collections::BTreeSet;
 
-use lake::log;
-use tables::fold::Selection;
-
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::pipeline;
-use crate::source::{Sql, catalog, connect_sql};
+use crate::source::{Sql, catalog};
 
 /// Tables with rows.
-pub(super) struct Existing {
+pub(crate) struct Existing {
     /// How many relations.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// One of them.
-    pub(super) example: String,
-}
-
-/// What the first slot of this lake will not bring; nothing if the lake has a log already.
-pub(super) async fn before_first_slot(config: &Config) -> Result<Option<Existing>> {
-    let store = pipeline::open_store(config).await?;
-    if log::load(store.as_ref()).await?.is_some() {
-        return Ok(None);
-    }
-    let sql = connect_sql(&config.catalog_options()?).await?;
-    in_published(&sql, config).await
+    pub(crate) example: String,
 }
 
 /// Published and included tables that take up space.
-pub(super) async fn in_published(sql: &Sql, config: &Config) -> Result<Option<Existing>> {
-    let selection = selection(config)?;
+pub(crate) async fn in_published(sql: &Sql, config: &Config) -> Result<Option<Existing>> {
+    let selection = config.tables.selection()?;
     let facts =
         catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
     let is_wanted = |root: &tables::lineage::RootFacts| selection.includes(&root.schema, &root.name);
@@ -49,12 +35,6 @@ pub(super) async fn in_published(sql: &Sql, config: &Config) -> Result<Option<Ex
     let count: i64 = row.try_get(0).map_err(broken)?;
     let example: Option<String> = row.try_get(1).map_err(broken)?;
     Ok(example.map(|example| Existing { count: u64::try_from(count).unwrap_or(0), example }))
-}
-
-/// The globs of the configuration.
-pub(super) fn selection(config: &Config) -> Result<Selection> {
-    Selection::new(&config.tables.include, &config.tables.exclude)
-        .map_err(|error| Error::config("tables.include or tables.exclude").caused_by(error))
 }
 
 const WITH_SPACE: &str = "SELECT count(*), min(n.nspname::text || '.' || c.relname::text) \

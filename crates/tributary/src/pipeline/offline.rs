@@ -5,17 +5,16 @@
 //! Holds: nothing is appended while a session has the slot: whoever streams owns the log.
 //! Fails: `Definite` while a daemon runs; `Fenced` if another writer was quicker.
 
-use lake::log::{self, Entry, EntryKind, Event, FORMAT, State};
+use lake::log::{self, Author, Entry, EntryKind, Event, State};
 use lake::store::Store;
 use pgoutput::Lsn;
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::pipeline;
 use crate::source::{Sql, slot};
 
 /// Refuses while somebody has the slot.
-pub(super) async fn refuse_while_active(sql: &Sql, name: &str) -> Result<()> {
+pub(crate) async fn refuse_while_active(sql: &Sql, name: &str) -> Result<()> {
     match slot::slot(sql, name).await? {
         Some(found) if found.active => {
             let pid =
@@ -27,30 +26,16 @@ pub(super) async fn refuse_while_active(sql: &Sql, name: &str) -> Result<()> {
 }
 
 /// Appends one entry behind `state`, which then includes it.
-pub(super) async fn append(
+pub(crate) async fn append(
     store: &dyn Store,
     state: &mut State,
     kind: EntryKind,
     to_lsn: Lsn,
     events: Vec<Event>,
 ) -> Result<()> {
-    let entry = Entry {
-        format: FORMAT,
-        seq: state.seq + 1,
-        nonce: log::nonce()?,
-        epoch: state.epoch + 1,
-        owner: pipeline::owner(),
-        kind,
-        system_id: state.system_id.clone(),
-        timeline: state.timeline,
-        slot: state.slot.clone(),
-        from_lsn: state.to_lsn,
-        to_lsn,
-        to_commit_ts: None,
-        written_at: Some(lake::time::rfc3339(clock::unix_micros())),
-        tables: Vec::new(),
-        events,
-    };
+    let author = Author { epoch: state.epoch + 1, owner: super::owner() };
+    let written_at = Some(lake::time::rfc3339(clock::unix_micros()));
+    let entry = Entry { to_lsn, written_at, events, ..state.next_entry(&author, kind)? };
     log::append(store, &entry).await?;
     state.advance(&entry)?;
     Ok(())

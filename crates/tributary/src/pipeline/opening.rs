@@ -8,19 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lake::log::{self, Author, Entry, EntryKind, Event, FORMAT, State};
+use lake::log::{self, Author, Entry, EntryKind, Event, State};
 use lake::store::Store;
 use lake::{publish, watermark};
 use pgoutput::{Oid, ReplicaIdentity};
 use tables::fold::{Fold, FoldSettings};
 use tables::lineage::{Facts, LeafFacts};
 use tables::schema::TableSchema;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::startup::{self, Decision, Situation};
-use super::{Context, bootstrap};
+use super::{Context, bootstrap, existing_rows};
 use crate::clock;
-use crate::config::Format;
+use crate::config::{Config, Format, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
@@ -48,6 +48,7 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let mut state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
+            warn_of_existing_rows(&context.config, &sql).await;
             let source_sql = connect_sql(&context.options).await?;
             let made =
                 bootstrap::create(store.as_ref(), &context.config, &context.options, &source_sql, false)
@@ -80,6 +81,23 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
     Ok(Opened { state, author, stream, proto_version, sql, source_sql, fold, publication })
+}
+
+/// The slot is about to be created: what is there already will not be in the stream.
+async fn warn_of_existing_rows(config: &Config, sql: &Sql) {
+    if config.snapshot.mode != SnapshotMode::Initial {
+        return;
+    }
+    match existing_rows::in_published(sql, config).await {
+        Ok(Some(found)) => warn!(
+            tables = found.count,
+            example = found.example,
+            "rows that existed before the slot are not exported in this version; set `snapshot.mode = \"never\"` if that is meant"
+        ),
+        Ok(None) => {}
+        // The bootstrap meets the same trouble, and knows what to do about it.
+        Err(error) => debug!(error = error.chain(), "whether tables have rows already is unknown"),
+    }
 }
 
 fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
@@ -221,7 +239,8 @@ async fn append_open(
         refuse_fenced(context, state)?;
         let author = Author { epoch: state.epoch + 1, owner: super::owner() };
         let (timeline, events) = events_of_opening(state, decision, publication);
-        let entry = open_entry(state, &author, timeline, events)?;
+        let written_at = Some(lake::time::rfc3339(clock::unix_micros()));
+        let entry = Entry { timeline, written_at, events, ..state.next_entry(&author, EntryKind::Open)? };
         match log::append(store, &entry).await {
             Ok(()) => {
                 state.advance(&entry)?;
@@ -252,27 +271,6 @@ fn events_of_opening(state: &State, decision: Decision, publication: &Event) -> 
     (timeline, events)
 }
 
-/// The entry that opens a new epoch behind this state.
-pub(super) fn open_entry(state: &State, author: &Author, timeline: u32, events: Vec<Event>) -> Result<Entry> {
-    Ok(Entry {
-        format: FORMAT,
-        seq: state.seq + 1,
-        nonce: log::nonce()?,
-        epoch: author.epoch,
-        owner: author.owner.clone(),
-        kind: EntryKind::Open,
-        system_id: state.system_id.clone(),
-        timeline,
-        slot: state.slot.clone(),
-        from_lsn: state.to_lsn,
-        to_lsn: state.to_lsn,
-        to_commit_ts: None,
-        written_at: Some(lake::time::rfc3339(clock::unix_micros())),
-        tables: Vec::new(),
-        events,
-    })
-}
-
 /// Finishes what the daemon before us may have left half done: the last cut is logged, so it has to become visible.
 async fn roll_forward(store: &dyn Store, state: &State) -> Result<()> {
     if let Some(entry) = &state.last_cut {
@@ -290,10 +288,8 @@ async fn roll_forward(store: &dyn Store, state: &State) -> Result<()> {
 /// The fold as the log remembers it, with what the catalogs say now.
 async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
     let config = &context.config;
-    let selection = tables::fold::Selection::new(&config.tables.include, &config.tables.exclude)
-        .map_err(|error| Error::config("tables.include or tables.exclude").caused_by(error))?;
     let mut fold = Fold::new(FoldSettings {
-        selection,
+        selection: config.tables.selection()?,
         fold_to_root: config.partitions.folds_to_root(),
         mark_truncate: config.partitions.marks_truncate(),
     });

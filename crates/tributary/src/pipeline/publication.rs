@@ -5,12 +5,12 @@
 //! Holds: I10, a definition that changed halts until a person accepts it.
 //! Fails: `SourceHalted`, with the command that accepts.
 
-use lake::log::{self, Author, Event, State};
+use lake::log::{EntryKind, Event, State};
 use lake::store::Store;
 
-use super::bootstrap;
+use super::{bootstrap, offline};
 use crate::error::{Error, Result};
-use crate::source::{Sql, slot};
+use crate::source::Sql;
 
 /// Halts when the publications are not what the log recorded.
 pub async fn refuse_changed(sql: &Sql, names: &[String], state: &State) -> Result<()> {
@@ -50,11 +50,11 @@ pub fn changed(names: &[String]) -> Error {
 /// How a person accepts.
 const ACCEPT: &str = "look at it with `tributary check`; if the new definition is meant, run `tributary setup --accept-publication`, which records it, and start again";
 
-/// Records the publications as they are now, so that the next start goes on.
+/// Records the publications as they are now, so that the next start goes on. `false` if the log has them so already.
 ///
-/// It takes a new epoch, so that a daemon that still runs is fenced rather than misled; it is refused while the slot is in use.
+/// It takes a new epoch, so that a daemon that still runs is fenced rather than misled.
 pub async fn accept(store: &dyn Store, sql: &Sql, names: &[String]) -> Result<bool> {
-    let state = bootstrap::require_log(store).await?;
+    let mut state = bootstrap::require_log(store).await?;
     let event = bootstrap::publication_event(sql, names).await?;
     let Event::Publication { definition, .. } = &event else {
         return Err(Error::bug("a publication event of another kind"));
@@ -62,11 +62,7 @@ pub async fn accept(store: &dyn Store, sql: &Sql, names: &[String]) -> Result<bo
     if state.publication.as_ref().is_some_and(|(known, hash)| known == names && hash == definition) {
         return Ok(false);
     }
-    if slot::slot(sql, &state.slot).await?.is_some_and(|slot| slot.active) {
-        return Err(Error::config(format!("slot `{}` is in use: a daemon is running", state.slot))
-            .hint("stop it first; it halts by itself within a minute of the change"));
-    }
-    let author = Author { epoch: state.epoch + 1, owner: super::owner() };
-    log::append(store, &super::opening::open_entry(&state, &author, state.timeline, vec![event])?).await?;
+    let to_lsn = state.to_lsn;
+    offline::append(store, &mut state, EntryKind::Open, to_lsn, vec![event]).await?;
     Ok(true)
 }

@@ -15,9 +15,10 @@ use tables::lineage::Facts;
 
 use super::Report;
 use super::lake_side::Log;
-use crate::cli::{existing_rows, setup, text};
+use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::existing_rows;
 use crate::pipeline::{publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
@@ -219,8 +220,7 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
 async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bool) {
     let names = &config.source.publication;
     let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
-    let (Some(facts), Ok(selection)) = (report.take("tables", facts), existing_rows::selection(config))
-    else {
+    let (Some(facts), Ok(selection)) = (report.take("tables", facts), config.tables.selection()) else {
         return;
     };
     let wanted = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name)).count();

@@ -13,13 +13,13 @@ use tables::schema::{ColumnSpec, TableSchema};
 use tables::types::{LakeType, TypeCatalog};
 use tokio_postgres::Row;
 
-use super::super::{Answer, existing_rows, text};
+use super::super::{Answer, text};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::source::{catalog, connect_sql};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
-    let selection = existing_rows::selection(config)?;
+    let selection = config.tables.selection()?;
     let sql = connect_sql(&config.catalog_options()?).await?;
     let facts =
         catalog::facts_all(&sql, &config.source.publication, config.partitions.folds_to_root()).await?;

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 
 use super::identity::{self, Remedy};
 use super::statements;
-use crate::cli::existing_rows;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::source::{ConnectOptions, Sql, catalog};
@@ -55,7 +54,7 @@ impl StepState {
 
 /// Looks, and plans.
 pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -> Result<Plan> {
-    let selection = existing_rows::selection(config)?;
+    let selection = config.tables.selection()?;
     let wanted = candidates(sql, config).await?;
     let mut steps = vec![role(sql, options).await?, grants(sql, options, &wanted).await?];
     let names = &config.source.publication;
@@ -91,7 +90,7 @@ pub(crate) async fn publication_statement(sql: &Sql, config: &Config, name: &str
 
 /// The tables that the globs name and that can be published: roots, or with `fold = "none"` every leaf.
 async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>> {
-    let selection = existing_rows::selection(config)?;
+    let selection = config.tables.selection()?;
     let rows =
         sql.query("tables that can be published", CANDIDATES, &[&config.partitions.folds_to_root()]).await?;
     let broken = |error: tokio_postgres::Error| Error::bug("a column of a catalog query").caused_by(error);
