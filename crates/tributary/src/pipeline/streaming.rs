@@ -129,7 +129,7 @@ impl<'c> Streaming<'c> {
     pub(super) async fn run(mut self) -> Result<()> {
         if self.context.until == Until::Now {
             // Kept over reconnects: what had committed when the command was given is what was asked for.
-            let now = catalog::server(&self.sql).await?.current_lsn.unwrap_or(self.positions.received);
+            let now = catalog::written_lsn(&self.source_sql).await?.unwrap_or(self.positions.received);
             self.context.until = Until::Lsn(now);
             self.target = Some(now);
         }

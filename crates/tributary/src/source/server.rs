@@ -90,6 +90,29 @@ const SERVER: &str = "SELECT pg_is_in_recovery(), current_setting('wal_level'), 
       current_setting('hot_standby_feedback')::bool, coalesce(current_setting('primary_slot_name', true), ''), \
       r.rolreplication, r.rolsuper FROM pg_roles r WHERE r.rolname = current_user";
 
+/// Behind everything that has committed by now, flushed or not: a commit with `synchronous_commit = off` is done before its
+/// WAL is flushed, and is streamed once it is. On a standby, how far it has replayed.
+pub async fn written_lsn(sql: &Sql) -> Result<Option<Lsn>> {
+    let rows = sql.query("position of the source", WRITTEN, &[]).await?;
+    let row = rows.first().ok_or_else(|| Error::transient("the source told nothing of its position"))?;
+    let block_bytes = u64::try_from(get::<i64>(row, 1)?).unwrap_or(0);
+    Ok(get::<Option<&str>>(row, 0)?.map(parse_lsn).transpose()?.map(|lsn| record_end(lsn, block_bytes)))
+}
+
+/// Where the last record ends, of the position where the next one will begin: on a new page that is behind the page's header, to
+/// which no decoded position ever points. No record ends at or right behind a page's header for another reason but one that
+/// crosses onto that page, and such a record is not complete before either position.
+fn record_end(next_record: Lsn, block_bytes: u64) -> Lsn {
+    let in_block = next_record.0.checked_rem(block_bytes).unwrap_or(0);
+    if PAGE_HEADER_BYTES.contains(&in_block) { Lsn(next_record.0 - in_block) } else { next_record }
+}
+
+const WRITTEN: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+      ELSE pg_current_wal_insert_lsn() END::text, current_setting('wal_block_size')::int8";
+
+/// `SizeOfXLogShortPHD` and, on the first page of a segment, `SizeOfXLogLongPHD` of `xlog_internal.h`.
+const PAGE_HEADER_BYTES: [u64; 2] = [24, 40];
+
 /// A transaction that a new slot has to wait for (T70).
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpenTransaction {
@@ -133,3 +156,22 @@ const OLDEST_TRANSACTION: &str = "SELECT gid, pid, application, open_seconds FRO
       FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid() \
       UNION ALL SELECT p.gid, NULL, NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8, age(p.transaction) \
       FROM pg_prepared_xacts p) AS open ORDER BY age DESC LIMIT 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_behind_a_page_header_is_where_the_page_begins() {
+        for (next, end) in [
+            (0x2000, 0x2000),
+            (0x2018, 0x2000),
+            (0x0100_0028, 0x0100_0000),
+            (0x2019, 0x2019),
+            (0x3FFF, 0x3FFF),
+        ] {
+            assert_eq!(record_end(Lsn(next), 8192), Lsn(end), "{next:#x}");
+        }
+        assert_eq!(record_end(Lsn(24), 0), Lsn(24), "a server that tells no block size");
+    }
+}
