@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the clone; quick when all is there.
-#   scripts/test-servers.sh               Postgres 15 and 18, the S3 servers, the Python readers
-#   scripts/test-servers.sh postgres 17   one Postgres version (14 to 18)
+#   scripts/test-servers.sh               Postgres 14 to 18, the S3 servers, the Python readers
+#   scripts/test-servers.sh postgres 17   only one Postgres version
 #   scripts/test-servers.sh where         prints the cache folder
 # TRIBUTARY_CACHE names the cache; without it ~/.cache/tributary, or /var/cache/tributary for root.
 # Works as root (servers then run as user `postgres`, created if missing) and as an ordinary user.
@@ -11,7 +11,7 @@ set -euo pipefail
 
 declare -A POSTGRES_PIN=([14]=14.23.0-beta.17 [15]=15.18.0-beta.17 [16]=16.14.0-beta.17
     [17]=17.10.0-beta.17 [18]=18.4.0-beta.17)
-POSTGRES_DEFAULT=(15 18)
+POSTGRES_DEFAULT=(14 15 16 17 18)
 S3RVER_PIN=3.7.1
 
 main() {

@@ -19,6 +19,11 @@ use testkit::{Cluster, Lister, Pipeline, Stage, scenario};
 use crate::rig::{self, Kind, LakeRig};
 
 #[test]
+fn postgres_14_directory_by_leaf() -> Result<()> {
+    roundtrip(14, Kind::Directory, false)
+}
+
+#[test]
 fn postgres_15_directory_by_leaf() -> Result<()> {
     roundtrip(15, Kind::Directory, false)
 }
@@ -36,6 +41,16 @@ fn postgres_15_s3_by_leaf() -> Result<()> {
 #[test]
 fn postgres_15_s3_via_root() -> Result<()> {
     roundtrip(15, Kind::S3, true)
+}
+
+#[test]
+fn postgres_16_s3_via_root() -> Result<()> {
+    roundtrip(16, Kind::S3, true)
+}
+
+#[test]
+fn postgres_17_s3_by_leaf() -> Result<()> {
+    roundtrip(17, Kind::S3, false)
 }
 
 #[test]
