@@ -22,9 +22,9 @@ use self::planning::Missing;
 use self::plans::{Planned, Plans};
 pub use self::selection::{GlobError, Selection};
 use crate::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
-use crate::lineage::{Facts, Lineage};
+use crate::lineage::{ColumnFacts, Facts, Lineage};
 use crate::relation::{Relations, Target};
-use crate::schema::TableSchema;
+use crate::schema::{Stale, TableSchema};
 use crate::types::TypeCatalog;
 
 /// What the configuration says about folding.
@@ -60,6 +60,8 @@ pub struct Fold {
     types: TypeCatalog,
     /// Types that the catalogs do not have any more.
     types_gone: FxHashSet<Oid>,
+    /// Answers about the columns of relations, until they are used.
+    columns: FxHashMap<Oid, Vec<ColumnFacts>>,
     relations: Relations,
     plans: Plans,
     tables: Vec<Table>,
@@ -103,6 +105,8 @@ pub enum Folded<'f, 'a> {
         relations: Vec<Oid>,
         /// Types to look up.
         types: Vec<Oid>,
+        /// Relations whose columns are to be looked up.
+        columns: Vec<Oid>,
     },
     /// `pg_logical_emit_message`. Its position is no progress (T20).
     Logical {
@@ -133,6 +137,13 @@ pub enum FoldEvent {
         from: u32,
         /// The version now.
         to: u32,
+    },
+    /// Loud: rows written before may differ from Postgres by now, and no change says how (T39, T40).
+    Stale {
+        /// The table.
+        table: TableIndex,
+        /// The column, and why.
+        stale: Stale,
     },
     /// A relation of a table was truncated, whether or not that is marked in the table.
     Truncated {
@@ -282,6 +293,7 @@ impl Fold {
             lineage: Lineage::default(),
             types: TypeCatalog::default(),
             types_gone: FxHashSet::default(),
+            columns: FxHashMap::default(),
             relations: Relations::default(),
             plans: Plans::default(),
             tables: Vec::new(),
@@ -319,6 +331,7 @@ impl Fold {
             replan |= self.types_gone.remove(&facts.oid);
             self.types.learn(facts);
         }
+        self.columns.extend(facts.columns);
         if replan {
             self.unplan_all();
         }
@@ -329,6 +342,7 @@ impl Fold {
     pub fn start_session(&mut self, resume_lsn: Lsn) {
         self.relations.clear();
         self.plans.clear();
+        self.columns.clear();
         self.transaction = Transaction::Closed;
         self.resume_lsn = resume_lsn;
     }
@@ -632,7 +646,8 @@ fn row<'a>(tuple: Tuple<'a>, fill: Option<Tuple<'a>>) -> Image<'a> {
 }
 
 fn need_facts<'f, 'a>(missing: Missing) -> Folded<'f, 'a> {
-    Folded::NeedFacts { relations: missing.relations, types: missing.types }
+    let Missing { relations, types, columns } = missing;
+    Folded::NeedFacts { relations, types, columns }
 }
 
 /// Whether an update took its row from one key to another.

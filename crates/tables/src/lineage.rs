@@ -41,6 +41,19 @@ pub struct LeafFacts {
     pub replica_identity: ReplicaIdentity,
 }
 
+/// What the catalogs say of one column, as it is now; the stream may speak of an earlier time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnFacts {
+    /// Its name.
+    pub name: String,
+    /// `pg_attribute.attnum`, which stays the same through renames and never comes back after a DROP.
+    pub attnum: i16,
+    /// The text of the value that rows from before the column have (`attmissingval`).
+    pub missing: Option<String>,
+    /// Postgres fills it in by itself: a default, an identity or a generation expression.
+    pub has_default: bool,
+}
+
 /// An answer of the catalogs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -50,6 +63,8 @@ pub struct Facts {
     pub leaves: Vec<LeafFacts>,
     /// Types that are not built in.
     pub types: Vec<TypeFacts>,
+    /// The columns of relations that were asked for, by `attnum`; none for a relation that is gone.
+    pub columns: Vec<(Oid, Vec<ColumnFacts>)>,
     /// What was asked for and is not in the catalogs (any more): relations or types.
     pub gone: Vec<Oid>,
 }
@@ -90,7 +105,7 @@ impl Lineage {
     /// Adds an answer. Later facts win, save for a leaf's name. `has_table` tells what the caller knew of a
     /// relation without facts.
     pub(crate) fn learn(&mut self, facts: &Facts, has_table: impl Fn(Oid) -> bool) -> Learned {
-        let Facts { roots, leaves, types: _, gone } = facts;
+        let Facts { roots, leaves, types: _, columns: _, gone } = facts;
         let mut learned = Learned::default();
         for root in roots {
             learned.replan |= self.learn_root(root, &has_table);

@@ -1,12 +1,12 @@
 //! The columns of a table in the lake, version by version.
 //!
-//! Owns: field ids, lake names, and what an altered column becomes.
+//! Owns: field ids and lake names; what an altered column becomes (`evolution`).
 //! Does not: resolve types (`types`), or decide when a table changes (`fold`).
-//! Holds: a field id means one column of one type (or of a promotion of it) for ever; lake names are unique
-//! ignoring case; versions only ever add columns.
+//! Holds: a field id means one column of one type (or of a promotion of it) for ever, and so does a lake name, whatever
+//! names Postgres gives the column; lake names are unique ignoring case; versions only ever add columns.
 //! Fails: never; any set of columns has a schema.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::types::{Codec, LakeType, Resolved};
+
+mod evolution;
+
+pub use self::evolution::{Catalog, Evolution, Stale, StaleReason};
 
 /// One column of a [`TableSchema`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +41,20 @@ pub struct Column {
     pub codec: Codec,
     /// What it is in the lake.
     pub lake: LakeType,
-    /// Its type changed and another column took over; it reads NULL from then on.
+    /// It ended, and reads NULL from then on: Postgres dropped it, or its type changed and another column took over.
     pub dropped: bool,
+    /// Postgres dropped it, so that a later column of its name is another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
+    /// `pg_attribute.attnum` in the table itself (leaves may have others), where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attnum: Option<i16>,
+    /// What rows from before the column have in Postgres, as text: it was added with a default, and no change says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_default: Option<String>,
+    /// The names it had in the lake before it was renamed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_names: Vec<String>,
 }
 
 /// One version of a table's columns.
@@ -81,22 +97,6 @@ impl TableSchema {
         schema
     }
 
-    /// The version that also holds `columns` and has this key, or `None` if this one does.
-    ///
-    /// A column that is not among `columns` stays as it is: another leaf may still have it.
-    pub fn evolve(&self, columns: &[ColumnSpec], key: &[String]) -> Option<TableSchema> {
-        if self.fits(columns) && same_members(&self.key, key) {
-            return None;
-        }
-        let mut next = TableSchema { id: self.id.saturating_add(1), key: key.to_vec(), ..self.clone() };
-        let mut names = LakeNames::taken_by(&self.columns);
-        for spec in columns {
-            next.place(spec, &mut names);
-        }
-        next.number_elements();
-        Some(next)
-    }
-
     /// The Arrow schema of a file: metadata columns, then these.
     pub fn arrow(&self) -> SchemaRef {
         let mut fields = metadata_fields();
@@ -107,49 +107,6 @@ impl TableSchema {
     /// The index of the live column of that Postgres name.
     pub fn position(&self, source_name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.is_live_as(source_name))
-    }
-
-    /// Whether every one of these columns has a live column that reads it.
-    fn fits(&self, columns: &[ColumnSpec]) -> bool {
-        columns.iter().enumerate().all(|(place, spec)| {
-            // Most relations have the order of their table.
-            let column = self.columns.get(place).filter(|column| column.is_live_as(&spec.name));
-            let column = column.or_else(|| self.columns.get(self.position(&spec.name)?));
-            column.is_some_and(|column| column.judge(spec) == Verdict::Fits)
-        })
-    }
-
-    /// Makes room for a column: the one that has its name, one that had it before, or a new one.
-    fn place(&mut self, spec: &ColumnSpec, names: &mut LakeNames) {
-        let live = self.position(&spec.name);
-        if let Some(column) = live.and_then(|index| self.columns.get_mut(index)) {
-            match column.judge(spec) {
-                Verdict::Fits => return,
-                Verdict::Adopts => return column.adopt(spec),
-                Verdict::Replaces => column.dropped = true,
-            }
-        }
-        // A type that the column had before comes back: after a restart the stream may repeat rows from
-        // before the change, and neither they nor what follows may add a column each time.
-        let before = self.columns.iter_mut().enumerate().find(|(index, column)| {
-            column.dropped
-                && Some(*index) != live
-                && column.source_name == spec.name
-                && column.judge(spec) != Verdict::Replaces
-        });
-        if let Some((_, column)) = before {
-            column.dropped = false;
-            if column.judge(spec) == Verdict::Adopts {
-                column.adopt(spec);
-            }
-            return;
-        }
-        let first = self.columns.iter().find(|column| column.source_name == spec.name);
-        let name = match first {
-            Some(first) => names.numbered(&first.name),
-            None => names.of(&spec.name),
-        };
-        self.add(spec, name);
     }
 
     fn add(&mut self, spec: &ColumnSpec, name: String) {
@@ -165,6 +122,10 @@ impl TableSchema {
             codec: spec.resolved.codec.clone(),
             lake: spec.resolved.lake.clone(),
             dropped: false,
+            removed: false,
+            attnum: None,
+            initial_default: None,
+            former_names: Vec::new(),
         });
     }
 
@@ -187,45 +148,9 @@ impl TableSchema {
     }
 }
 
-/// What a column does with an announced one of its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Reads its cells as it is.
-    Fits,
-    /// Takes its type over, and keeps its field id.
-    Adopts,
-    /// Ends; a new column takes the cells.
-    Replaces,
-}
-
 impl Column {
     fn is_live_as(&self, source_name: &str) -> bool {
         !self.dropped && self.source_name == source_name
-    }
-
-    fn judge(&self, spec: &ColumnSpec) -> Verdict {
-        let codec = &spec.resolved.codec;
-        if self.codec == *codec {
-            // Leaves, and rows repeated after a restart, may lag behind: only a wider one is news.
-            let is_known =
-                self.type_oid == spec.type_oid && !is_wider_modifier(spec.type_modifier, self.type_modifier);
-            return if is_known { Verdict::Fits } else { Verdict::Adopts };
-        }
-        if self.codec.reads(codec) {
-            Verdict::Fits
-        } else if codec.reads(&self.codec) || self.lake == spec.resolved.lake {
-            Verdict::Adopts
-        } else {
-            Verdict::Replaces
-        }
-    }
-
-    fn adopt(&mut self, spec: &ColumnSpec) {
-        self.type_oid = spec.type_oid;
-        self.type_modifier = spec.type_modifier;
-        self.type_name = spec.resolved.type_name.clone();
-        self.codec = spec.resolved.codec.clone();
-        self.lake = spec.resolved.lake.clone();
     }
 
     fn arrow(&self) -> Field {
@@ -281,14 +206,6 @@ fn field(name: &str, data_type: DataType, is_nullable: bool, field_id: Option<i3
     Field::new(name, data_type, is_nullable).with_metadata(HashMap::from_iter(metadata))
 }
 
-fn is_wider_modifier(modifier: i32, than: i32) -> bool {
-    than >= 0 && (modifier < 0 || modifier > than)
-}
-
-fn same_members(one: &[String], other: &[String]) -> bool {
-    one == other || one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
-}
-
 /// The names that columns of one table have, in lower case: engines do not tell case.
 #[derive(Default)]
 struct LakeNames {
@@ -297,7 +214,8 @@ struct LakeNames {
 
 impl LakeNames {
     fn taken_by(columns: &[Column]) -> LakeNames {
-        LakeNames { taken: columns.iter().map(|column| column.name.to_lowercase()).collect() }
+        let names = columns.iter().flat_map(|column| column.former_names.iter().chain([&column.name]));
+        LakeNames { taken: names.map(|name| name.to_lowercase()).collect() }
     }
 
     /// The lake name of a Postgres name: itself, or what is legal of it and a hash of it.

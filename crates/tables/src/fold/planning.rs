@@ -14,22 +14,24 @@ use super::plans::{Mapping, Planned};
 use super::{Fold, FoldError, FoldEvent, Table};
 use crate::change::{Plan, TableIndex};
 use crate::relation::{Shape, Target};
-use crate::schema::{ColumnSpec, TableSchema};
+use crate::schema::{Catalog, ColumnSpec, Evolution, TableSchema};
 
 /// What must be looked up before a relation's rows can go anywhere.
 #[derive(Default)]
 pub(super) struct Missing {
     pub(super) relations: Vec<Oid>,
     pub(super) types: Vec<Oid>,
+    /// Relations whose columns have to be looked up.
+    pub(super) columns: Vec<Oid>,
 }
 
 impl Missing {
     pub(super) fn is_empty(&self) -> bool {
-        self.relations.is_empty() && self.types.is_empty()
+        self.relations.is_empty() && self.types.is_empty() && self.columns.is_empty()
     }
 
     pub(super) fn sorted(mut self) -> Missing {
-        for oids in [&mut self.relations, &mut self.types] {
+        for oids in [&mut self.relations, &mut self.types, &mut self.columns] {
             oids.sort_unstable();
             oids.dedup();
         }
@@ -53,11 +55,42 @@ impl Fold {
         match self.owner(oid) {
             Owner::Ask(relation) => missing.relations.push(relation),
             Owner::Table(owner) if !self.is_selected(owner) => return,
-            Owner::Table(_) | Owner::Orphan => {}
+            Owner::Table(owner) => self.missing_columns_for(oid, owner, missing),
+            Owner::Orphan => {}
         }
         let columns = self.relations.shape(oid).map(|shape| shape.columns.iter()).unwrap_or_default();
         let unknown = columns.filter_map(|column| self.types.missing(column.type_oid));
         missing.types.extend(unknown.filter(|unknown| !self.types_gone.contains(unknown)));
+    }
+
+    /// The catalogs are asked for the columns of a table that is new, or whose names changed: only they tell a renamed column from one that
+    /// was dropped and another that was added. Of a leaf they tell what older rows of it have.
+    fn missing_columns_for(&self, oid: Oid, owner: Oid, missing: &mut Missing) {
+        let Some(shape) = self.relations.shape(oid) else { return };
+        if let Some(&table) = self.table_of.get(&owner) {
+            let names = shape.columns.iter().map(|column| &*column.name);
+            if self.plans.mapping(shape.id, table).is_some() || self.table(table).current.has_names(names) {
+                return;
+            }
+        }
+        missing
+            .columns
+            .extend([owner, oid].into_iter().filter(|relation| !self.columns.contains_key(relation)));
+    }
+
+    /// What the catalogs said of the columns of a table, when one of its relations was announced. Used up: the next change is asked for anew.
+    fn take_catalog(&mut self, oid: Oid, owner: Oid, shape: &Shape) -> Catalog {
+        let of_relation = self.columns.remove(&oid).unwrap_or_default();
+        let mut columns = match oid == owner {
+            true => of_relation.clone(),
+            false => self.columns.remove(&owner).unwrap_or_default(),
+        };
+        // A partitioned table stores no rows, so that only its leaves know what older ones have.
+        for column in columns.iter_mut().filter(|column| column.missing.is_none()) {
+            let same = of_relation.iter().find(|other| other.name == column.name);
+            column.missing = same.and_then(|other| other.missing.clone());
+        }
+        Catalog::new(columns, &of_relation, shape.columns.iter().map(|column| &*column.name))
     }
 
     /// Works out where the rows of a relation go. Call only when nothing is missing for it.
@@ -151,9 +184,10 @@ impl Fold {
             .collect();
         let key = self.key(owner, &shape);
         let positions = positions(&shape, &key)?;
+        let catalog = self.take_catalog(oid, owner, &shape);
         let table = match known {
-            Some(table) => self.evolve(table, &specs, key, is_leaf),
-            None => self.add_table(oid, owner, TableSchema::new(&specs, key))?,
+            Some(table) => self.evolve(table, &specs, key, is_leaf, &catalog),
+            None => self.add_table(oid, owner, TableSchema::first(&specs, key, &catalog))?,
         };
         let mapping = Arc::new(Mapping { table, columns: self.columns(oid, table, &shape)?, key: positions });
         if is_leaf {
@@ -176,7 +210,9 @@ impl Fold {
             primary = current.iter().map(String::as_str).collect();
         }
         if !primary.iter().all(|name| has(name)) {
-            primary.clear();
+            // The catalogs are of another time than the stream: the key of before, if it is still there.
+            primary =
+                current.iter().map(String::as_str).filter(|_| current.iter().all(|name| has(name))).collect();
         }
         let flagged = || shape.columns.iter().filter(|column| column.is_identity).map(|column| &*column.name);
         let key: Vec<&str> = match shape.identity {
@@ -224,11 +260,12 @@ impl Fold {
         specs: &[ColumnSpec],
         key: Vec<String>,
         is_leaf: bool,
+        catalog: &Catalog,
     ) -> TableIndex {
         let current = &self.table(index).current;
         // One leaf without a key does not take the key of all others away.
         let key = if is_leaf && key.is_empty() { current.key.clone() } else { key };
-        let Some(schema) = current.evolve(specs, &key) else { return index };
+        let Some(Evolution { schema, stale }) = current.evolve(specs, &key, catalog) else { return index };
         let (from, to) = (current.id, schema.id);
         let schema = Arc::new(schema);
         self.plans.change_schema(index, &schema);
@@ -236,6 +273,7 @@ impl Fold {
             table.current = schema;
         }
         self.events.push(FoldEvent::SchemaChanged { table: index, from, to });
+        self.events.extend(stale.into_iter().map(|stale| FoldEvent::Stale { table: index, stale }));
         index
     }
 

@@ -22,7 +22,7 @@ fn leaf(oid: u32, name: &str, root: u32) -> LeafFacts {
 
 fn learn(lineage: &mut Lineage, roots: Vec<RootFacts>, leaves: Vec<LeafFacts>, gone: &[u32]) -> Learned {
     let gone = gone.iter().map(|oid| Oid(*oid)).collect();
-    lineage.learn(&Facts { roots, leaves, gone, types: Vec::new() }, |_| false)
+    lineage.learn(&Facts { roots, leaves, gone, ..Facts::default() }, |_| false)
 }
 
 #[test]

@@ -63,6 +63,11 @@ fn row(columns: usize) -> TupleBuilder {
 fn insert(fold: &mut Fold, oid: u32, row: &TupleBuilder) -> i64 {
     let message = Message::Insert(Insert { xid: None, relation: Oid(oid), new: row.tuple() });
     match fold.apply(&message) {
+        Ok(Folded::NeedFacts { columns, .. }) if !columns.is_empty() => {
+            let columns = columns.into_iter().map(|oid| (oid, Vec::new())).collect();
+            fold.learn(Facts { columns, ..Facts::default() });
+            insert(fold, oid, row)
+        }
         Ok(Folded::One(change)) => {
             assert!(oid == ROOT || *change.plan.relation == format!("public.leaf_{oid}"));
             change.seq

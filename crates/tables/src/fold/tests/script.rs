@@ -5,6 +5,7 @@
 //! Holds: every message is encoded and decoded again before it is applied.
 //! Fails: panics with the line that it cannot read.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use pgoutput::encode::{TupleBuilder, encode};
@@ -15,7 +16,7 @@ use pgoutput::{
 
 use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
 use crate::change::{Change, Image};
-use crate::lineage::{Facts, LeafFacts, RootFacts};
+use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
 use crate::schema::{ColumnSpec, TableSchema};
 use crate::types::{TypeCatalog, TypeFacts, TypeKind};
 
@@ -37,6 +38,9 @@ struct Runner {
     /// The last frame, for `again`.
     frame: Vec<u8>,
     final_lsn: Lsn,
+    /// What the catalogs say of the columns of a relation: `columns`, or else what was announced last.
+    columns: HashMap<Oid, Vec<ColumnFacts>>,
+    announced: HashMap<Oid, Vec<ColumnFacts>>,
     output: String,
 }
 
@@ -64,6 +68,9 @@ impl Runner {
                 self.fold().learn(words.facts(command));
                 self.events();
             }
+            "columns" => {
+                self.columns.insert(words.oid(0), words.column_facts());
+            }
             "again" => self.apply_frame(),
             "relation" | "typemessage" | "begin" | "commit" | "insert" | "update" | "delete" | "truncate"
             | "origin" | "message" | "streamstop" => self.message(command, words),
@@ -77,6 +84,7 @@ impl Runner {
                 let (schema, name) = words.name(1);
                 let identity = words.identity_word(2);
                 let columns = words.columns(identity == ReplicaIdentity::Full);
+                self.announced.insert(words.oid(0), as_facts(&columns));
                 self.apply(&Message::Relation(Relation {
                     xid: None,
                     oid: words.oid(0),
@@ -182,9 +190,21 @@ impl Runner {
         self.fold();
         let fold = self.fold.as_mut().unwrap();
         let mut changes = String::new();
-        match fold.apply(&message) {
-            Ok(folded) => print(&folded, &mut changes),
-            Err(error) => writeln!(changes, "error: {error}").unwrap(),
+        loop {
+            match fold.apply(&message) {
+                // Questions about columns are answered at once; others are the script's.
+                Ok(Folded::NeedFacts { relations, types, columns })
+                    if relations.is_empty() && types.is_empty() =>
+                {
+                    let answer = |oid: &Oid| self.columns.get(oid).or(self.announced.get(oid)).cloned();
+                    let columns = columns.iter().map(|oid| (*oid, answer(oid).unwrap_or_default())).collect();
+                    fold.learn(Facts { columns, ..Facts::default() });
+                    continue;
+                }
+                Ok(folded) => print(&folded, &mut changes),
+                Err(error) => writeln!(changes, "error: {error}").unwrap(),
+            }
+            break;
         }
         self.events();
         self.output.push_str(&changes);
@@ -220,6 +240,15 @@ impl Runner {
                         .collect();
                     let (columns, key) = (columns.join(" "), schema.key.join(" "));
                     writeln!(output, "event schema {} v{from} -> v{to} ({columns}) key ({key})", name(table))
+                }
+                FoldEvent::Stale { table, stale } => {
+                    writeln!(
+                        output,
+                        "event stale {} {}: {}",
+                        name(table),
+                        stale.column,
+                        stale.reason.as_str()
+                    )
                 }
                 FoldEvent::Truncated { table, relation, lsn } => {
                     writeln!(output, "event truncated {relation} of {} at {lsn}", name(table))
@@ -303,6 +332,19 @@ impl Words<'_> {
             .collect()
     }
 
+    /// `name=attnum`, `name=attnum:missing` or `name=attnum!` for a default that older rows may not have.
+    fn column_facts(&self) -> Vec<ColumnFacts> {
+        let columns = self.words.iter().skip(1).map(|word| {
+            let (name, rest) = word.split_once('=').unwrap();
+            let (rest, missing) =
+                rest.split_once(':').map_or((rest, None), |(rest, text)| (rest, Some(text)));
+            let has_default = missing.is_some() || rest.ends_with('!');
+            let attnum = rest.trim_end_matches('!').parse().unwrap();
+            ColumnFacts { name: name.to_owned(), attnum, missing: missing.map(str::to_owned), has_default }
+        });
+        columns.collect()
+    }
+
     fn facts(&self, command: &str) -> Facts {
         let mut facts = Facts::default();
         if command == "gone" {
@@ -339,6 +381,15 @@ impl Words<'_> {
 }
 
 type ColumnWords = (String, Oid, i32, bool);
+
+/// A table that never changed has its columns in the order of their numbers.
+fn as_facts(columns: &[ColumnWords]) -> Vec<ColumnFacts> {
+    let facts = |(at, (name, ..)): (usize, &ColumnWords)| {
+        let attnum = i16::try_from(at + 1).unwrap();
+        ColumnFacts { name: name.clone(), attnum, missing: None, has_default: false }
+    };
+    columns.iter().enumerate().map(facts).collect()
+}
 
 fn spec((name, type_oid, type_modifier, _): &ColumnWords) -> ColumnSpec {
     ColumnSpec {
@@ -421,7 +472,7 @@ fn print(folded: &Folded<'_, '_>, output: &mut String) {
         Folded::One(change) => writeln!(output, "  {}", line(change)),
         Folded::Two(first, second) => writeln!(output, "  {}\n  {}", line(first), line(second)),
         Folded::Many(changes) => changes.iter().try_for_each(|change| writeln!(output, "  {}", line(change))),
-        Folded::NeedFacts { relations, types } => {
+        Folded::NeedFacts { relations, types, columns: _ } => {
             let list = |oids: &[Oid]| oids.iter().map(Oid::to_string).collect::<Vec<_>>().join(",");
             writeln!(output, "need relations={} types={}", list(relations), list(types))
         }

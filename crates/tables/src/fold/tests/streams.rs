@@ -207,14 +207,13 @@ impl World {
     fn apply(&mut self, message: &Message<'_>) {
         for round in 0.. {
             let first = self.asked(message);
-            let Some((relations, types)) = first else { return };
-            assert!(round < 10, "asked for ever: {relations:?} {types:?}");
-            assert!(!(relations.is_empty() && types.is_empty()));
-            assert_eq!(
-                self.asked(message),
-                Some((relations.clone(), types.clone())),
-                "asking changed something"
-            );
+            let Some(asked) = first else { return };
+            assert!(round < 10, "asked for ever: {asked:?}");
+            assert_eq!(self.asked(message).as_ref(), Some(&asked), "asking changed something");
+            let [relations, types, columns] = asked;
+            assert!(!(relations.is_empty() && types.is_empty() && columns.is_empty()));
+            let columns = columns.into_iter().map(|oid| (oid, Vec::new())).collect();
+            self.fold.learn(Facts { columns, ..Facts::default() });
             for oid in relations {
                 // Even ones are roots, odd ones are leaves of the next lower; one is gone.
                 let known = facts(oid.0, oid.0 & !1, oid.0 % 4 == 0);
@@ -233,7 +232,7 @@ impl World {
     }
 
     /// Applies once; what it asks for.
-    fn asked(&mut self, message: &Message<'_>) -> Option<(Vec<Oid>, Vec<Oid>)> {
+    fn asked(&mut self, message: &Message<'_>) -> Option<[Vec<Oid>; 3]> {
         let mut seqs = Vec::new();
         let mut current = Vec::new();
         match self.fold.apply(message) {
@@ -244,7 +243,7 @@ impl World {
                 assert_eq!(i64::try_from(changes).unwrap(), if dropped { 0 } else { self.next - 1 });
                 self.next = 1;
             }
-            Ok(Folded::NeedFacts { relations, types }) => return Some((relations, types)),
+            Ok(Folded::NeedFacts { relations, types, columns }) => return Some([relations, types, columns]),
             Ok(Folded::One(change)) => seqs.push(check(&change, &mut current)),
             Ok(Folded::Two(delete, insert)) => {
                 assert_eq!((delete.op, insert.op, delete.table), (Op::Delete, Op::Insert, insert.table));
@@ -326,7 +325,9 @@ impl Numbers {
                             self.numbers.push((self.world.lsn, change.plan.relation.to_string(), change.seq));
                             return;
                         }
-                        Ok(Folded::NeedFacts { relations, types }) => {
+                        Ok(Folded::NeedFacts { relations, types, columns }) => {
+                            let columns = columns.into_iter().map(|oid| (oid, Vec::new())).collect();
+                            self.world.fold.learn(Facts { columns, ..Facts::default() });
                             for oid in relations {
                                 self.world.fold.learn(facts(oid.0, oid.0 & !1, true));
                             }

@@ -1,0 +1,171 @@
+use pgoutput::Oid;
+
+use super::*;
+use crate::types::TypeCatalog;
+
+const INT8: u32 = 20;
+const INT4: u32 = 23;
+const TEXT: u32 = 25;
+
+fn spec(name: &str, oid: u32) -> ColumnSpec {
+    ColumnSpec {
+        name: name.to_owned(),
+        type_oid: Oid(oid),
+        type_modifier: -1,
+        resolved: TypeCatalog::default().resolve(Oid(oid), -1),
+    }
+}
+
+fn texts(names: &str) -> Vec<ColumnSpec> {
+    names.split(' ').map(|name| spec(name, TEXT)).collect()
+}
+
+/// `name=attnum`, as `pg_attribute` has them.
+fn facts(columns: &str) -> Vec<ColumnFacts> {
+    let facts = |word: &str| {
+        let (name, attnum) = word.split_once('=').unwrap();
+        ColumnFacts {
+            name: name.to_owned(),
+            attnum: attnum.parse().unwrap(),
+            missing: None,
+            has_default: false,
+        }
+    };
+    columns.split_whitespace().map(facts).collect()
+}
+
+/// The catalogs of a table that was announced with these columns.
+fn catalog(facts: &[ColumnFacts], announced: &[ColumnSpec]) -> Catalog {
+    Catalog::new(facts.to_vec(), facts, announced.iter().map(|spec| spec.name.as_str()))
+}
+
+fn evolve(schema: &TableSchema, announced: &str, columns: &str) -> Option<TableSchema> {
+    let announced = texts(announced);
+    let evolution = schema.evolve(&announced, &[], &catalog(&facts(columns), &announced));
+    evolution.map(|evolution| evolution.schema)
+}
+
+/// `id:lake name`, and what Postgres calls it if that differs, or `-` if it ended.
+fn shown(schema: &TableSchema) -> String {
+    let column = |column: &Column| {
+        let source = match () {
+            () if column.dropped => "-".to_owned(),
+            () if column.source_name == column.name => String::new(),
+            () => format!("={}", column.source_name),
+        };
+        format!("{}:{}{source}", column.field_id, column.name)
+    };
+    schema.columns.iter().map(column).collect::<Vec<_>>().join(" ")
+}
+
+/// Three columns that never changed.
+fn three() -> TableSchema {
+    let columns = texts("id a z");
+    TableSchema::first(&columns, vec![], &catalog(&facts("id=1 a=2 z=3"), &columns))
+}
+
+fn step(schema: &TableSchema, announced: &str, columns: &str) -> (String, Vec<StaleReason>) {
+    let announced = texts(announced);
+    let evolution = schema.evolve(&announced, &[], &catalog(&facts(columns), &announced)).unwrap();
+    (shown(&evolution.schema), evolution.stale.into_iter().map(|stale| stale.reason).collect())
+}
+
+#[test]
+fn a_renamed_column_goes_on_under_its_new_name() {
+    assert_eq!(step(&three(), "id b z", "id=1 b=2 z=3"), ("100:id 101:b 102:z".to_owned(), vec![]));
+    // The last one: its place alone tells nothing.
+    assert_eq!(step(&three(), "id a b", "id=1 a=2 b=3"), ("100:id 101:a 102:b".to_owned(), vec![]));
+    let next = evolve(&three(), "id b z", "id=1 b=2 z=3").unwrap();
+    assert_eq!(next.columns[1].former_names, ["a"]);
+    // Its old name is that of another column from then on, and never its name in the lake again.
+    let added = evolve(&next, "id b z a", "id=1 b=2 z=3 a=4").unwrap();
+    assert_eq!(shown(&added), "100:id 101:b 102:z 103:a_2=a");
+    // Renamed back, it has its own name again.
+    let back = evolve(&next, "id a z", "id=1 a=2 z=3").unwrap();
+    assert_eq!(
+        (shown(&back).as_str(), back.columns[1].former_names.as_slice()),
+        ("100:id 101:a 102:z", ["b".to_owned()].as_slice())
+    );
+}
+
+#[test]
+fn names_that_were_swapped_go_with_their_columns() {
+    assert_eq!(step(&three(), "id z a", "id=1 z=2 a=3").0, "100:id 101:z_2=z 102:a_2=a");
+}
+
+#[test]
+fn dropped_and_added_under_its_name_is_another_column() {
+    assert_eq!(step(&three(), "id z a", "id=1 z=3 a=4").0, "100:id 101:a- 102:z 103:a_2=a");
+    // It was away for a while.
+    let without = evolve(&three(), "id z", "id=1 z=3").unwrap();
+    assert_eq!(shown(&without), "100:id 101:a- 102:z");
+    assert!(without.columns[1].removed);
+    assert_eq!(step(&without, "id z a", "id=1 z=3 a=4").0, "100:id 101:a- 102:z 103:a_2=a");
+}
+
+#[test]
+fn a_column_list_takes_a_column_out_and_back() {
+    let facts = "id=1 a=2 z=3";
+    assert_eq!(evolve(&three(), "id z", facts), None);
+    let without = evolve(&three(), "id z", "id=1 z=3").unwrap();
+    // The catalogs were of a later time than thought: the column of that number is the same column.
+    assert_eq!(step(&without, "id a z", facts).0, "100:id 101:a 102:z");
+}
+
+#[test]
+fn the_place_tells_what_the_catalogs_do_not() {
+    // They are of a later time, when the column had a third name.
+    assert_eq!(step(&three(), "id b z", "id=1 c=2 z=3"), ("100:id 101:b 102:z".to_owned(), vec![]));
+    assert_eq!(step(&three(), "id b z", ""), ("100:id 101:b 102:z".to_owned(), vec![]));
+    // At the end it may as well be a new one.
+    let unclear = ("100:id 101:a 102:z 103:b".to_owned(), vec![StaleReason::PerhapsRenamed]);
+    assert_eq!(step(&three(), "id a b", "id=1 a=2 c=3"), unclear);
+    assert_eq!(step(&three(), "id a b", ""), unclear);
+    // Columns of another order have no places.
+    assert_eq!(step(&three(), "z b id", "").0, "100:id 101:a 102:z 103:b");
+}
+
+#[test]
+fn a_catalog_of_a_later_time_ends_nothing_early() {
+    // Rows of before `a` was dropped and added anew still come: only the order of numbers tells.
+    assert_eq!(step(&three(), "id a z more", "id=1 z=3 more=4 a=5").0, "100:id 101:a 102:z 103:more");
+    // Neither are names swapped before they are in the stream.
+    assert_eq!(step(&three(), "id a z more", "id=1 z=2 a=3 more=4").0, "100:id 101:a 102:z 103:more");
+}
+
+#[test]
+fn t39_a_default_of_older_rows_is_kept_and_said() {
+    let mut facts = facts("id=1 a=2 z=3 more=4 serial=5 plain=6");
+    facts[3].missing = Some("7".to_owned());
+    facts[3].has_default = true;
+    facts[4].has_default = true;
+    let announced = texts("id a z more serial plain");
+    let evolution = three().evolve(&announced, &[], &catalog(&facts, &announced)).unwrap();
+    let Evolution { schema, stale } = evolution;
+    assert_eq!(schema.columns[3].initial_default.as_deref(), Some("7"));
+    let reason = StaleReason::AddedWithDefault;
+    let expected = ["more", "serial"].map(|column| Stale { column: column.to_owned(), reason });
+    assert_eq!(stale, expected);
+    // A table that is new has no older rows in the lake.
+    let first = TableSchema::first(&announced, vec![], &catalog(&facts, &announced));
+    assert_eq!(first.columns[3].initial_default, None);
+}
+
+#[test]
+fn t40_a_changed_type_is_said() {
+    let (facts, of) = (facts("id=1 a=2"), |name, oid| [spec("id", INT8), spec(name, oid)]);
+    let before = TableSchema::first(&of("a", INT4), vec![], &catalog(&facts, &of("a", INT4)));
+    let promoted = before.evolve(&of("a", INT8), &[], &catalog(&facts, &of("a", INT8))).unwrap();
+    assert_eq!(shown(&promoted.schema), "100:id 101:a");
+    let replaced = before.evolve(&of("a", TEXT), &[], &catalog(&facts, &of("a", TEXT))).unwrap();
+    assert_eq!(shown(&replaced.schema), "100:id 101:a- 102:a_2=a");
+    assert_eq!(replaced.schema.columns[2].attnum, Some(2));
+    for evolution in [promoted, replaced] {
+        assert_eq!(evolution.stale, [Stale { column: "a".to_owned(), reason: StaleReason::TypeChanged }]);
+    }
+    // Renamed and of another type at once.
+    let both =
+        before.evolve(&of("b", TEXT), &[], &catalog(&self::facts("id=1 b=2"), &of("b", TEXT))).unwrap();
+    assert_eq!(shown(&both.schema), "100:id 101:b- 102:b_2=b");
+    assert_eq!(both.stale.len(), 1);
+}
