@@ -170,6 +170,17 @@ pub enum Event {
         /// `commit_lsn` of the transaction.
         commit_lsn: Lsn,
     },
+    /// Rows written before may differ from Postgres in a column, and no change will say how: the table has to be read again.
+    NeedsResync {
+        /// `schema.table` as Postgres names it.
+        table: String,
+        /// The OID of the root table.
+        relation: u32,
+        /// The column, by its Postgres name.
+        column: String,
+        /// Why.
+        reason: String,
+    },
     /// The source is on a newer timeline.
     Timeline {
         /// The timeline before.

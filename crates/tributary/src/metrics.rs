@@ -39,6 +39,7 @@ pub struct Metrics {
     files: IntCounterVec,
     bytes: IntCounterVec,
     lossy_cells: IntCounterVec,
+    needs_resync: IntGaugeVec,
     log_entries: IntCounterVec,
     errors: IntCounterVec,
     memory: IntGaugeVec,
@@ -105,6 +106,11 @@ impl Metrics {
                 "Cells whose exact text went to _cdc_raw.",
                 "table",
             ),
+            needs_resync: gauges(
+                "tributary_table_needs_resync",
+                "1 for a table whose older rows may differ from Postgres until it is read again.",
+                "table",
+            ),
             log_entries: counters("tributary_log_entries_total", "Log entries written.", "kind"),
             errors: counters("tributary_errors_total", "Errors, by what had to happen next.", "kind"),
             memory: gauges(
@@ -131,6 +137,11 @@ impl Metrics {
     /// Counts cells that went to `_cdc_raw`.
     pub(crate) fn lossy_cells(&self, table: &str, cells: u64) {
         self.lossy_cells.with_label_values(&[self.table_label(table)]).inc_by(cells);
+    }
+
+    /// Marks a table whose older rows may differ from Postgres.
+    pub(crate) fn needs_resync(&self, table: &str) {
+        self.needs_resync.with_label_values(&[self.table_label(table)]).set(1);
     }
 
     /// Counts a log entry of a kind.

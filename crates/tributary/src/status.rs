@@ -142,8 +142,25 @@ pub struct TableStatus {
     pub files: u64,
     /// Bytes.
     pub bytes: u64,
-    /// `streaming`
+    /// `streaming`, or `needs_resync`
     pub state: String,
+    /// Columns in which rows written before may differ from Postgres, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs_resync: BTreeMap<String, String>,
+}
+
+impl TableStatus {
+    /// A table of which nothing is published.
+    pub fn new(table: String) -> TableStatus {
+        TableStatus {
+            table,
+            rows: 0,
+            files: 0,
+            bytes: 0,
+            state: TABLE_STREAMING.to_owned(),
+            needs_resync: BTreeMap::new(),
+        }
+    }
 }
 
 /// An error that happened.
@@ -274,8 +291,7 @@ impl Shared {
 
     /// Sets what is published of a table since the lake began, as the log has it; the metrics count what this process adds.
     pub fn table_published(&self, table: &str, rows: u64, bytes: u64, files: u64) {
-        let status =
-            TableStatus { table: table.to_owned(), rows, files, bytes, state: TABLE_STREAMING.to_owned() };
+        let status = TableStatus { rows, files, bytes, ..TableStatus::new(table.to_owned()) };
         self.lock().tables.insert(table.to_owned(), status);
     }
 
@@ -294,17 +310,21 @@ impl Shared {
         for (table, added) in &published.tables {
             self.metrics.published(table, added.rows, added.bytes, added.files);
             let mut inner = self.lock();
-            let known = inner.tables.entry(table.clone()).or_insert_with(|| TableStatus {
-                table: table.clone(),
-                rows: 0,
-                files: 0,
-                bytes: 0,
-                state: TABLE_STREAMING.to_owned(),
-            });
+            let known = inner.tables.entry(table.clone()).or_insert_with(|| TableStatus::new(table.clone()));
             known.rows += added.rows;
             known.files += added.files;
             known.bytes += added.bytes;
         }
+    }
+
+    /// Says that rows of a table may differ from Postgres in a column until it is read again.
+    pub fn needs_resync(&self, table: &str, column: &str, reason: &str) {
+        self.metrics.needs_resync(table);
+        let mut inner = self.lock();
+        let known =
+            inner.tables.entry(table.to_owned()).or_insert_with(|| TableStatus::new(table.to_owned()));
+        TABLE_NEEDS_RESYNC.clone_into(&mut known.state);
+        known.needs_resync.insert(column.to_owned(), reason.to_owned());
     }
 
     /// Counts cells whose exact text went to `_cdc_raw`.
@@ -379,6 +399,8 @@ impl Shared {
 /// The daemon's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const TABLE_STREAMING: &str = "streaming";
+/// The state of a table whose rows may differ from Postgres until it is read again.
+pub const TABLE_NEEDS_RESYNC: &str = "needs_resync";
 /// How many errors are kept.
 const ERRORS_MAX: usize = 20;
 

@@ -71,6 +71,9 @@ pub struct TableState {
     /// What was logged of it.
     #[serde(default)]
     pub totals: Totals,
+    /// Columns in which rows written before may differ from Postgres, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs_resync: BTreeMap<String, String>,
 }
 
 /// Sums over all files of a table.
@@ -202,7 +205,9 @@ impl State {
     fn apply_event(&mut self, event: &Event) {
         match event {
             Event::Schema { table, schema_name, table_name, relation, path, schema_id, document } => {
-                let totals = self.tables.get(relation).map(|known| known.totals).unwrap_or_default();
+                let known = self.tables.remove(relation);
+                let (totals, needs_resync) =
+                    known.map(|known| (known.totals, known.needs_resync)).unwrap_or_default();
                 self.tables.insert(
                     *relation,
                     TableState {
@@ -213,6 +218,7 @@ impl State {
                         schema_id: *schema_id,
                         document: document.clone(),
                         totals,
+                        needs_resync,
                     },
                 );
             }
@@ -221,6 +227,11 @@ impl State {
             }
             Event::Publication { names, definition } => {
                 self.publication = Some((names.clone(), definition.clone()));
+            }
+            Event::NeedsResync { relation, column, reason, .. } => {
+                if let Some(known) = self.tables.get_mut(relation) {
+                    known.needs_resync.insert(column.clone(), reason.clone());
+                }
             }
             Event::Truncate { .. }
             | Event::Timeline { .. }

@@ -158,6 +158,9 @@ fn event_line(event: &Event) -> String {
                 definition.get(..12).unwrap_or(definition)
             )
         }
+        Event::NeedsResync { table, column, reason, .. } => {
+            format!("{table} needs a resync: column {column}, {reason}")
+        }
         Event::Orphan { relation, table } => {
             format!("{table} (OID {relation}) became a table of its own: the catalogs do not know it")
         }

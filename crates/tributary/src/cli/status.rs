@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::pipeline;
 use crate::source::{connect_sql, slot};
-use crate::status::{Document, Positions, SlotStatus, State, TableStatus};
+use crate::status::{Document, Positions, SlotStatus, State, TABLE_NEEDS_RESYNC, TableStatus};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
     let answered = match config.http.listen.as_str() {
@@ -63,7 +63,11 @@ async fn from_log(config: &Config) -> Result<Document> {
             rows: table.totals.rows,
             files: table.totals.files,
             bytes: table.totals.bytes,
-            state: "stopped".to_owned(),
+            state: match table.needs_resync.is_empty() {
+                true => "stopped".to_owned(),
+                false => TABLE_NEEDS_RESYNC.to_owned(),
+            },
+            needs_resync: table.needs_resync.clone(),
         })
         .collect();
     document.tables.sort_by(|a, b| a.table.cmp(&b.table));
@@ -137,11 +141,19 @@ fn tables(document: &Document) -> String {
                 text::grouped(table.rows),
                 text::grouped(table.files),
                 text::bytes(table.bytes),
-                table.state.clone(),
+                match table.needs_resync.is_empty() {
+                    true => table.state.clone(),
+                    false => format!("needs resync: {}", reasons(table)),
+                },
             ]
         })
         .collect();
     text::columns(&["table", "rows", "files", "size", "state"], &[1, 2, 3], &rows)
+}
+
+fn reasons(table: &TableStatus) -> String {
+    let reasons = table.needs_resync.iter().map(|(column, reason)| format!("{column} ({reason})"));
+    reasons.collect::<Vec<_>>().join(", ")
 }
 
 const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,7 +176,8 @@ mod tests {
             rows: 12_345,
             files: 3,
             bytes: 2_048,
-            state: "streaming".to_owned(),
+            state: "needs_resync".to_owned(),
+            needs_resync: [("price".to_owned(), "its type changed".to_owned())].into(),
         });
         document.errors.push(ErrorStatus {
             at: "2026-08-01T00:00:00.000000Z".to_owned(),
@@ -183,7 +196,7 @@ mod tests {
              lag        10 bytes, 1.5 s\n\
              slot       keeps 3.0 MiB of log (reserved)\n\
              \n  table            rows  files     size  state\n  \
-             public.orders  12,345      3  2.0 KiB  streaming\n\
+             public.orders  12,345      3  2.0 KiB  needs resync: price (its type changed)\n\
              \n\
              last errors\n  \
              2026-08-01T00:00:00.000000Z  transient: the server is gone\n"

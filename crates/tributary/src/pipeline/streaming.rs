@@ -78,6 +78,7 @@ struct ReplyRequests {
 struct Needs {
     relations: Vec<Oid>,
     types: Vec<Oid>,
+    columns: Vec<Oid>,
 }
 
 impl<'c> Streaming<'c> {
@@ -87,6 +88,9 @@ impl<'c> Streaming<'c> {
         for table in state.tables.values() {
             let Totals { rows, files, bytes } = table.totals;
             context.shared.table_published(&table.table, rows, bytes, files);
+            for (column, reason) in &table.needs_resync {
+                context.shared.needs_resync(&table.table, column, reason);
+            }
         }
         let settings = Settings {
             file_bytes: context.config.cut.file_size.as_u64(),
@@ -349,7 +353,9 @@ impl<'c> Streaming<'c> {
             Folded::One(change) => append(&mut self.buffers, self.stamp, &[change])?,
             Folded::Two(first, second) => append(&mut self.buffers, self.stamp, &[first, second])?,
             Folded::Many(changes) => append(&mut self.buffers, self.stamp, &changes)?,
-            Folded::NeedFacts { relations, types } => return Ok(Some(Needs { relations, types })),
+            Folded::NeedFacts { relations, types, columns } => {
+                return Ok(Some(Needs { relations, types, columns }));
+            }
         }
         if self.buffers.has_full() {
             self.buffers.hand_over_full(&mut self.writer, self.fold.tables())?;
@@ -362,8 +368,14 @@ impl<'c> Streaming<'c> {
     }
 
     async fn learn(&mut self, needs: &Needs) -> Result<()> {
-        debug!(relations = needs.relations.len(), types = needs.types.len(), "asking the catalogs");
-        let asked = catalog::facts_for(&self.sql, &needs.relations, &needs.types);
+        let Needs { relations, types, columns } = needs;
+        debug!(
+            relations = relations.len(),
+            types = types.len(),
+            columns = columns.len(),
+            "asking the catalogs"
+        );
+        let asked = catalog::facts_for(&self.sql, relations, types, columns);
         let facts = tokio::time::timeout(CATALOG_TIMEOUT, asked)
             .await
             .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
@@ -431,6 +443,11 @@ impl<'c> Streaming<'c> {
         let files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
         let mut events = self.buffers.take_schema_events();
         events.extend(events::of_fold(&mut self.fold));
+        for event in &events {
+            if let Event::NeedsResync { table, column, reason, .. } = event {
+                self.context.shared.needs_resync(table, column, reason);
+            }
+        }
         let (to_lsn, to_commit_time) = self.positions.seal(!files.is_empty());
         self.last_idle = Instant::now();
         self.cut_begun = None;

@@ -6,10 +6,10 @@
 //! to be gone.
 //! Fails: as `fault` classifies the server's errors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgoutput::{Oid, ReplicaIdentity};
-use tables::lineage::{Facts, LeafFacts, RootFacts};
+use tables::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
 use tables::types::{TypeFacts, TypeKind};
 use tokio_postgres::Row;
 
@@ -46,9 +46,18 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
     Ok(facts)
 }
 
-/// What a stream needs to know of relations and types that it met for the first time.
-pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid]) -> Result<Facts> {
+/// What a stream needs to know of relations and types that it met for the first time, and of the columns of tables that changed.
+pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid], changed: &[Oid]) -> Result<Facts> {
     let mut facts = Facts::default();
+    if !changed.is_empty() {
+        let changed: Vec<u32> = changed.iter().map(|oid| oid.0).collect();
+        facts.columns = columns(sql, &changed).await?;
+        // A column of the key may have a new name.
+        let query =
+            format!("{ROOT_COLUMNS} WHERE {IS_TABLE} AND c.oid = ANY($1::oid[]) AND NOT c.relispartition");
+        let rows = sql.query("tables that changed", &query, &[&changed]).await?;
+        facts.roots = rows.iter().map(root).collect::<Result<_>>()?;
+    }
     let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
     let wanted: Vec<u32> = wanted.iter().map(|oid| oid.0).collect();
     if !relations.is_empty() {
@@ -61,7 +70,7 @@ pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid]) -> Result<F
         );
         let above = roots_of(&facts.leaves);
         let rows = sql.query("tables that appeared in the stream", &query, &[&relations, &above]).await?;
-        facts.roots = rows.iter().map(root).collect::<Result<_>>()?;
+        facts.roots.extend(rows.iter().map(root).collect::<Result<Vec<_>>>()?);
         let known: BTreeSet<u32> = facts
             .roots
             .iter()
@@ -168,6 +177,29 @@ fn identity(letter: &str) -> Result<ReplicaIdentity> {
         }
     })
 }
+
+/// The columns of relations as they are now; none for one that is gone.
+async fn columns(sql: &Sql, relations: &[u32]) -> Result<Vec<(Oid, Vec<ColumnFacts>)>> {
+    let rows = sql.query("columns of tables that changed", COLUMNS, &[&relations]).await?;
+    let mut columns: BTreeMap<u32, Vec<ColumnFacts>> =
+        relations.iter().map(|oid| (*oid, Vec::new())).collect();
+    for row in &rows {
+        columns.entry(get(row, 0)?).or_default().push(ColumnFacts {
+            name: get(row, 1)?,
+            attnum: get(row, 2)?,
+            missing: get(row, 3)?,
+            has_default: get(row, 4)?,
+        });
+    }
+    Ok(columns.into_iter().map(|(oid, columns)| (Oid(oid), columns)).collect())
+}
+
+/// `attmissingval` is an array of one element, of the column's type.
+const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.attnum, \
+      CASE WHEN a.atthasmissing THEN (SELECT value FROM unnest(a.attmissingval::text::text[]) AS value) END, \
+      a.atthasdef OR a.attidentity <> '' \
+      FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped \
+      ORDER BY a.attrelid, a.attnum";
 
 /// The types that are not built in among the columns of `relations`, the `wanted` ones, and what either is made of.
 async fn types(sql: &Sql, relations: &[u32], wanted: &[u32]) -> Result<Vec<TypeFacts>> {

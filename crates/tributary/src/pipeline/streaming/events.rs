@@ -30,6 +30,18 @@ fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
             );
             None
         }
+        FoldEvent::Stale { table, stale } => {
+            let table = fold.table(table);
+            let (name, reason) = (buffers::display_name(table), stale.reason.as_str());
+            warn!(
+                table = name,
+                column = stale.column,
+                reason,
+                "rows written before may differ from Postgres in this column, and no change says how: the table needs a resync"
+            );
+            let (relation, column) = (table.oid.0, stale.column);
+            Some(Event::NeedsResync { table: name, relation, column, reason: reason.to_owned() })
+        }
         FoldEvent::Truncated { table, relation, lsn } => Some(Event::Truncate {
             table: buffers::display_name(fold.table(table)),
             relation,
