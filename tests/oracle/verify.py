@@ -8,7 +8,8 @@ Reads every *.parquet by a plain glob with PyArrow, and counts with DuckDB. Chec
 
   * every file lies where Hive partitions are looked for, and its rows belong to its partition;
   * no (_cdc_lsn, _cdc_seq) occurs twice over all files, and no number is missing inside a transaction;
-  * the current state of every table, derived by the reading rules, equals SELECT * column by column;
+  * the current state of every table, derived by the reading rules, equals SELECT * column by column, where columns are known by
+    their field ids, so that renamed ones go on, and rows from before a column have its initial default;
   * PyArrow and DuckDB see the same rows.
 
 Exit code 0: equal. 1: not, and the differences are printed. 2: it could not be checked.
@@ -18,6 +19,7 @@ import argparse
 import collections
 import datetime
 import decimal
+import json
 import os
 import re
 import shutil
@@ -66,15 +68,16 @@ def main():
     wrong = Differences()
     folder, is_copy = fetch(arguments)
     try:
-        files = find(folder, wrong)
+        files, schemas = find(folder, wrong), Schemas(folder)
         source = Source(arguments.dsn)
         tables = arguments.table or source.tables(arguments.exclude)
         check_positions(folder, files, wrong, arguments.gaps)
         total = 0
         for table in tables:
-            total += check_table(source, folder, files, table, wrong, arguments)
-        for table in sorted(set(files) - set(tables)):
-            if not arguments.table and table not in arguments.exclude:
+            total += check_table(source, schemas, files, table, wrong, arguments)
+        known = {schemas.folder_of(source.oid(quote_table(table)), table) for table in tables} | set(arguments.exclude)
+        for table in sorted(set(files) - known):
+            if not arguments.table and schemas.relation.get(table) not in source.gone(schemas.relation.values()):
                 wrong.add("unexpected table", f"{table} is in the lake and not in the source")
     finally:
         if is_copy:
@@ -116,7 +119,8 @@ def fetch(arguments):
     base = (url.netloc + url.path).rstrip("/")
     folder = tempfile.mkdtemp(prefix="lake-")
     for info in s3.get_file_info(pyarrow.fs.FileSelector(base, recursive=True)):
-        if info.type == pyarrow.fs.FileType.File and info.path.endswith(".parquet"):
+        is_wanted = info.path.endswith(".parquet") or "/_tributary/schemas/" in info.path
+        if info.type == pyarrow.fs.FileType.File and is_wanted:
             target = os.path.join(folder, os.path.relpath(info.path, base))
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with s3.open_input_stream(info.path) as stream, open(target, "wb") as out:
@@ -194,8 +198,62 @@ def lsn(position):
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
-def read(paths, table, wrong):
-    """All rows of a table in the order of their positions, columns of all files by name."""
+class Schemas:
+    """The newest schema document of every table folder."""
+
+    def __init__(self, folder):
+        self.newest, self.relation = {}, {}
+        base = os.path.join(folder, "_tributary", "schemas")
+        for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+            ids = [int(document.removesuffix(".json")) for document in os.listdir(os.path.join(base, name))]
+            with open(os.path.join(base, name, f"{max(ids)}.json"), encoding="utf-8") as file:
+                self.newest[name] = json.load(file)
+            self.relation[name] = self.newest[name]["relation"]
+
+    def folder_of(self, oid, table):
+        """Where a table's files are: it may have had another name when it came, or be the second one of its name."""
+        return next((name for name, relation in self.relation.items() if relation == oid), table)
+
+    def names(self, folder):
+        """By field id, the name that a live column has in Postgres now."""
+        columns = self.newest.get(folder, {"columns": []})["columns"]
+        return {column["field_id"]: column["source_name"] for column in columns if not column["dropped"]}
+
+    def initial_defaults(self, folder):
+        columns = self.newest.get(folder, {"columns": []})["columns"]
+        return {column["source_name"]: (column["field_id"], column["initial_default"]) for column in columns
+                if not column["dropped"] and column.get("initial_default") is not None}
+
+
+def by_field_id(part, names, defaults):
+    """The file's rows under the names that its columns have in Postgres now; what ended has a name that no column has."""
+    renamed = {}
+    for field in part.schema:
+        if field.name not in METADATA:
+            field_id = int(field.metadata[b"PARQUET:field_id"])
+            renamed[field.name] = names.get(field_id, f"{field.name} \0 ended")
+    part = part.rename_columns([renamed.get(name, name) for name in part.schema.names])
+    for name in METADATA[-2:]:
+        column = part[name]
+        if column.null_count != part.num_rows:
+            rows = column.to_pylist()
+            if name == "_cdc_unchanged":
+                rows = [row and [renamed[entry] for entry in row] for row in rows]
+            else:
+                rows = [row and [(renamed[entry], text) for entry, text in row] for row in rows]
+            part = part.set_column(part.schema.get_field_index(name), name, pa.array(rows, column.type))
+    # Rows from before a column that was added with a default.
+    missing = {name: text for name, (_, text) in defaults.items() if name not in part.schema.names}
+    if missing:
+        images = [op in "IUR" for op in part["_cdc_op"].to_pylist()]
+        raw = part["_cdc_raw"].to_pylist()
+        raw = [(row or []) + list(missing.items()) if image else row for row, image in zip(raw, images)]
+        part = part.set_column(part.schema.get_field_index("_cdc_raw"), "_cdc_raw", pa.array(raw, part["_cdc_raw"].type))
+    return part
+
+
+def read(paths, table, wrong, names, defaults):
+    """All rows of a table in the order of their positions, columns of all files by field id."""
     parts = []
     for path in paths:
         part = pq.ParquetFile(path).read()
@@ -207,7 +265,7 @@ def read(paths, table, wrong):
         positions = [(row["_cdc_lsn"], row["_cdc_seq"]) for row in order]
         if positions != sorted(positions):
             wrong.add("order in file", f"{os.path.basename(path)} of {table} is not sorted by position")
-        parts.append(part.replace_schema_metadata(None))
+        parts.append(by_field_id(part, names, defaults).replace_schema_metadata(None))
     rows = pa.concat_tables(parts, promote_options="permissive")
     # Hive partitions must read as columns, for every reader.
     hive = pyarrow.dataset.dataset(paths, format="parquet", partitioning="hive", partition_base_dir=paths[0].split("/data/")[0] + "/data")
@@ -240,6 +298,14 @@ class Source:
                  and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') order by 1"""
         )
         return [name for name, in names if name not in excluded]
+
+    def oid(self, table):
+        return self.rows("select %s::regclass::oid::int8", table)[0][0]
+
+    def gone(self, relations):
+        """Those that were dropped: what the lake holds of them is history."""
+        found = self.rows("select oid::int8 from pg_class where oid::int8 = any(%s)", list(relations))
+        return set(relations) - {oid for oid, in found}
 
     def columns(self, table):
         found = self.rows(
@@ -379,9 +445,7 @@ def derive_keyless(rows, table, columns, wrong):
 
 def canonical_column(rows, column):
     """A lake column as canonical text; the exact text of `_cdc_raw` wins over a value that the type could not hold."""
-    if column.name not in rows.column_names:
-        return [None] * rows.num_rows
-    values = rows[column.name]
+    values = rows[column.name] if column.name in rows.column_names else pa.nulls(rows.num_rows)
     if pa.types.is_temporal(values.type):
         # Python's own datetime ends at year 9999 and has no instant before year 1.
         texts = temporal(values)
@@ -480,16 +544,21 @@ def array_items(text):
 # --- comparison ---
 
 
-def check_table(source, folder, files, table, wrong, arguments):
+def check_table(source, schemas, files, table, wrong, arguments):
     name = quote_table(table)
     columns, key = source.columns(name), source.key(name)
     wanted = [[postgres_text(cell, c.kind, c.element) for cell, c in zip(row, columns)] for row in source.read(name, columns)]
-    paths = files.get(table, [])
+    folder = schemas.folder_of(source.oid(name), table)
+    paths = files.get(folder, [])
     if not paths:
         if wanted:
             wrong.add("missing table", f"{table} has {len(wanted)} rows in the source and no file in the lake")
         return 0
-    rows = read(paths, table, wrong)
+    rows = read(paths, table, wrong, schemas.names(folder), schemas.initial_defaults(folder))
+    if "_cdc_relation" in rows.column_names and folder != table:
+        # A `T` of the whole table names it as the lake does.
+        renamed = pc.if_else(pc.equal(rows["_cdc_relation"], folder), table, rows["_cdc_relation"])
+        rows = rows.set_column(rows.schema.get_field_index("_cdc_relation"), "_cdc_relation", renamed)
     for column in columns:
         if column.name not in rows.column_names and any(row[columns.index(column)] is not None for row in wanted):
             wrong.add("missing column", f"{table}.{column.name}")

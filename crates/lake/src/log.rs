@@ -170,6 +170,17 @@ pub enum Event {
         /// `commit_lsn` of the transaction.
         commit_lsn: Lsn,
     },
+    /// A table has another name or schema in Postgres; in the lake it keeps its folder.
+    Rename {
+        /// `schema.table` as the lake knows it.
+        table: String,
+        /// The OID of the root table.
+        relation: u32,
+        /// Postgres's schema name now.
+        schema_name: String,
+        /// Postgres's table name now.
+        table_name: String,
+    },
     /// Rows written before may differ from Postgres in a column, and no change will say how: the table has to be read again.
     NeedsResync {
         /// `schema.table` as Postgres names it.

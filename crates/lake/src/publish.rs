@@ -109,8 +109,14 @@ pub async fn first_missing(store: &dyn Store, entry: &Entry) -> Result<Option<St
 /// The schema documents of an entry's events, written where readers look for them.
 pub async fn publish_schemas(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
     for event in &entry.events {
-        if let crate::log::Event::Schema { path, schema_id, document, .. } = event {
-            let bytes = bytes::Bytes::from(crate::log::to_json(document)?);
+        if let crate::log::Event::Schema { table, relation, path, schema_id, document, .. } = event {
+            let mut document = document.clone();
+            if let Some(fields) = document.as_object_mut() {
+                // A reader of the file alone should know whose schema it is, also after a rename.
+                fields.insert("table".to_owned(), table.as_str().into());
+                fields.insert("relation".to_owned(), (*relation).into());
+            }
+            let bytes = bytes::Bytes::from(crate::log::to_json(&document)?);
             let key = layout::schema_key(path, *schema_id);
             transient(|| store.put(&key, bytes.clone())).await?;
         }

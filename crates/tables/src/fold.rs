@@ -49,6 +49,8 @@ pub struct Table {
     pub schema_name: String,
     /// Its name when it was first seen; followed by its OID if another table had that name before (T41).
     pub name: String,
+    /// Its schema and name in Postgres as last heard, if it was renamed since.
+    pub renamed: Option<(String, String)>,
     /// The newest version of its columns.
     pub current: Arc<TableSchema>,
 }
@@ -137,6 +139,15 @@ pub enum FoldEvent {
         from: u32,
         /// The version now.
         to: u32,
+    },
+    /// A table has another name or schema in Postgres (T28).
+    Renamed {
+        /// The table.
+        table: TableIndex,
+        /// Its schema now.
+        schema_name: String,
+        /// Its name now.
+        name: String,
     },
     /// Loud: rows written before may differ from Postgres by now, and no change says how (T39, T40).
     Stale {
@@ -320,10 +331,20 @@ impl Fold {
             .expect("a log that names 4 billion tables does not fit memory")
     }
 
+    /// Brings back the name that a restored table was last heard of by.
+    pub fn restore_name(&mut self, table: TableIndex, schema_name: String, name: String) {
+        if let Some(table) = usize::try_from(table.0).ok().and_then(|at| self.tables.get_mut(at)) {
+            table.renamed = Some((schema_name, name));
+        }
+    }
+
     /// Adds what the catalogs said. Later facts win, but a leaf that was known stays known, under its first name.
     pub fn learn(&mut self, facts: Facts) {
         let learned = self.lineage.learn(&facts, |oid| self.table_of.contains_key(&oid));
         let mut replan = learned.replan;
+        for root in &facts.roots {
+            self.note_name(root.oid, &root.schema, &root.name);
+        }
         self.events
             .extend(learned.news.into_iter().map(|(root, leaves)| FoldEvent::Lineage { root, leaves }));
         self.types_gone.extend(&facts.gone);
@@ -416,10 +437,28 @@ impl Fold {
 
     /// T26, T27: this runs for every leaf whenever anybody vacuums, and mostly says nothing new.
     fn announce(&mut self, relation: &Relation<'_>) {
+        self.note_name(relation.oid, relation.namespace, relation.name);
         let keep_name = || self.lineage.name(relation.oid).is_none();
         if let Some(Target::Plan(number)) = self.relations.announce(relation, keep_name) {
             self.plans.remove(number);
         }
+    }
+
+    /// Remembers what a table is called in Postgres, where that is not what it is called in the lake.
+    fn note_name(&mut self, oid: Oid, schema_name: &str, name: &str) {
+        let Some(&index) = self.table_of.get(&oid) else { return };
+        let Some(table) = usize::try_from(index.0).ok().and_then(|at| self.tables.get_mut(at)) else {
+            return;
+        };
+        let in_lake = (&table.schema_name, &table.name);
+        let known = table.renamed.as_ref().map_or(in_lake, |(schema, name)| (schema, name));
+        // The wire has no name for pg_catalog.
+        if schema_name.is_empty() || (known.0 == schema_name && known.1 == name) {
+            return;
+        }
+        let (schema_name, name) = (schema_name.to_owned(), name.to_owned());
+        table.renamed = Some((schema_name.clone(), name.clone()));
+        self.events.push(FoldEvent::Renamed { table: index, schema_name, name });
     }
 
     fn insert<'a>(&mut self, insert: &Insert<'a>) -> Result<Folded<'_, 'a>, FoldError> {

@@ -71,6 +71,9 @@ pub struct TableState {
     /// What was logged of it.
     #[serde(default)]
     pub totals: Totals,
+    /// Postgres's schema and table name now, if it was renamed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<(String, String)>,
     /// Columns in which rows written before may differ from Postgres, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub needs_resync: BTreeMap<String, String>,
@@ -206,8 +209,8 @@ impl State {
         match event {
             Event::Schema { table, schema_name, table_name, relation, path, schema_id, document } => {
                 let known = self.tables.remove(relation);
-                let (totals, needs_resync) =
-                    known.map(|known| (known.totals, known.needs_resync)).unwrap_or_default();
+                let (totals, renamed, needs_resync) =
+                    known.map(|known| (known.totals, known.renamed, known.needs_resync)).unwrap_or_default();
                 self.tables.insert(
                     *relation,
                     TableState {
@@ -218,6 +221,7 @@ impl State {
                         schema_id: *schema_id,
                         document: document.clone(),
                         totals,
+                        renamed,
                         needs_resync,
                     },
                 );
@@ -227,6 +231,11 @@ impl State {
             }
             Event::Publication { names, definition } => {
                 self.publication = Some((names.clone(), definition.clone()));
+            }
+            Event::Rename { relation, schema_name, table_name, .. } => {
+                if let Some(known) = self.tables.get_mut(relation) {
+                    known.renamed = Some((schema_name.clone(), table_name.clone()));
+                }
             }
             Event::NeedsResync { relation, column, reason, .. } => {
                 if let Some(known) = self.tables.get_mut(relation) {

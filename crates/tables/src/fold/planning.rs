@@ -285,10 +285,11 @@ impl Fold {
             Some((schema, name)) => (schema.to_owned(), name.to_owned()),
             None => ("unknown".to_owned(), format!("relation_{owner}")),
         };
-        let name = self.free_name(&schema_name, name, owner);
-        let table = self.push_table(owner, schema_name, name, schema);
+        let free_name = self.free_name(&schema_name, name.clone(), owner);
+        let table = self.push_table(owner, schema_name.clone(), free_name, schema);
         let table = table.ok_or(FoldError::TooMany { what: "tables" })?;
         self.events.push(FoldEvent::TableAppeared { table });
+        self.note_name(owner, &schema_name, &name);
         Ok(table)
     }
 
@@ -316,7 +317,8 @@ impl Fold {
         let index = TableIndex(u32::try_from(self.tables.len()).ok()?);
         self.names_taken.insert((schema_name.clone(), name.clone()));
         self.table_of.insert(oid, index);
-        self.tables.push(Table { index, oid, schema_name, name, current: Arc::new(schema) });
+        let (renamed, current) = (None, Arc::new(schema));
+        self.tables.push(Table { index, oid, schema_name, name, renamed, current });
         Some(index)
     }
 

@@ -158,6 +158,9 @@ fn event_line(event: &Event) -> String {
                 definition.get(..12).unwrap_or(definition)
             )
         }
+        Event::Rename { table, schema_name, table_name, .. } => {
+            format!("{table} is called {schema_name}.{table_name} in Postgres")
+        }
         Event::NeedsResync { table, column, reason, .. } => {
             format!("{table} needs a resync: column {column}, {reason}")
         }

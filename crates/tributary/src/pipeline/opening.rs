@@ -298,7 +298,11 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
             Error::definite(format!("the schema of {} in the log cannot be read", table.table))
                 .caused_by(error)
         })?;
-        fold.restore_table(Oid(*oid), table.schema_name.clone(), table.table_name.clone(), schema);
+        let index =
+            fold.restore_table(Oid(*oid), table.schema_name.clone(), table.table_name.clone(), schema);
+        if let Some((schema, name)) = &table.renamed {
+            fold.restore_name(index, schema.clone(), name.clone());
+        }
     }
     fold.learn(Facts { leaves: logged_leaves(state), ..Facts::default() });
     // What the log told is no news.

@@ -241,6 +241,9 @@ impl Runner {
                     let (columns, key) = (columns.join(" "), schema.key.join(" "));
                     writeln!(output, "event schema {} v{from} -> v{to} ({columns}) key ({key})", name(table))
                 }
+                FoldEvent::Renamed { table, schema_name, name: now } => {
+                    writeln!(output, "event renamed {} is {schema_name}.{now}", name(table))
+                }
                 FoldEvent::Stale { table, stale } => {
                     writeln!(
                         output,

@@ -30,6 +30,16 @@ fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
             );
             None
         }
+        FoldEvent::Renamed { table, schema_name, name } => {
+            let table = fold.table(table);
+            let lake_name = buffers::display_name(table);
+            info!(
+                table = lake_name,
+                now = format!("{schema_name}.{name}"),
+                "a table was renamed; its folder stays"
+            );
+            Some(Event::Rename { table: lake_name, relation: table.oid.0, schema_name, table_name: name })
+        }
         FoldEvent::Stale { table, stale } => {
             let table = fold.table(table);
             let (name, reason) = (buffers::display_name(table), stale.reason.as_str());
