@@ -6,6 +6,7 @@
 //! Fails: with the end of the logs concerned; the files of a failed test stay where it says.
 
 mod commands;
+mod ddl;
 mod faults;
 mod formats;
 mod idle;

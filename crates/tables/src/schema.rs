@@ -49,6 +49,9 @@ pub struct Column {
     /// `pg_attribute.attnum` in the table itself (leaves may have others), where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attnum: Option<i16>,
+    /// It was added when the table had rows in the lake already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub came_later: bool,
     /// What rows from before the column have in Postgres, as text: it was added with a default, and no change says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_default: Option<String>,
@@ -124,6 +127,7 @@ impl TableSchema {
             dropped: false,
             removed: false,
             attnum: None,
+            came_later: false,
             initial_default: None,
             former_names: Vec::new(),
         });

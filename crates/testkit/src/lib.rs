@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod random;
 pub mod s3;
 pub mod stage;
+pub mod storm;
 pub mod wait;
 pub mod workload;
 
@@ -24,3 +25,4 @@ pub use lister::Lister;
 pub use postgres::Cluster;
 pub use proxy::Proxy;
 pub use stage::{Stage, scenario};
+pub use storm::Storm;

@@ -69,7 +69,7 @@ impl Fold {
         let Some(shape) = self.relations.shape(oid) else { return };
         if let Some(&table) = self.table_of.get(&owner) {
             let names = shape.columns.iter().map(|column| &*column.name);
-            if self.plans.mapping(shape.id, table).is_some() || self.table(table).current.has_names(names) {
+            if self.plans.mapping(shape.id, table).is_some() || self.table(table).current.is_settled(names) {
                 return;
             }
         }
@@ -80,17 +80,18 @@ impl Fold {
 
     /// What the catalogs said of the columns of a table, when one of its relations was announced. Used up: the next change is asked for anew.
     fn take_catalog(&mut self, oid: Oid, owner: Oid, shape: &Shape) -> Catalog {
+        let names = shape.columns.iter().map(|column| &*column.name);
         let of_relation = self.columns.remove(&oid).unwrap_or_default();
-        let mut columns = match oid == owner {
-            true => of_relation.clone(),
-            false => self.columns.remove(&owner).unwrap_or_default(),
-        };
+        if oid == owner {
+            return Catalog::new(of_relation, None, names);
+        }
+        let mut columns = self.columns.remove(&owner).unwrap_or_default();
         // A partitioned table stores no rows, so that only its leaves know what older ones have.
         for column in columns.iter_mut().filter(|column| column.missing.is_none()) {
             let same = of_relation.iter().find(|other| other.name == column.name);
             column.missing = same.and_then(|other| other.missing.clone());
         }
-        Catalog::new(columns, &of_relation, shape.columns.iter().map(|column| &*column.name))
+        Catalog::new(columns, Some(&of_relation), names)
     }
 
     /// Works out where the rows of a relation go. Call only when nothing is missing for it.

@@ -19,18 +19,22 @@ pub struct Catalog {
     /// The announced relation, which may be a leaf, has there all columns that it was announced with, in that order. Otherwise the catalogs
     /// are of a later time than the stream.
     pub agrees: bool,
+    /// The announced relation is the table itself, so that its columns are in the table's order.
+    pub is_of_table: bool,
 }
 
 impl Catalog {
-    /// Of the columns of a table, those of the announced relation, and the announced names.
+    /// Of the columns of a table, those of one of its relations if that is another one, and the names that were announced of that.
     pub fn new<'n>(
         columns: Vec<ColumnFacts>,
-        of_relation: &[ColumnFacts],
+        of_leaf: Option<&[ColumnFacts]>,
         announced: impl Iterator<Item = &'n str>,
     ) -> Catalog {
+        let of_relation = of_leaf.unwrap_or(&columns);
         let attnum = |name| of_relation.iter().find(|facts| facts.name == name).map(|facts| facts.attnum);
         let attnums: Option<Vec<i16>> = announced.map(attnum).collect();
-        Catalog { columns, agrees: attnums.is_some_and(|attnums| attnums.is_sorted()) }
+        let agrees = attnums.is_some_and(|attnums| attnums.is_sorted());
+        Catalog { agrees, is_of_table: of_leaf.is_none(), columns }
     }
 
     fn of(&self, name: &str) -> Option<&ColumnFacts> {
@@ -63,8 +67,8 @@ pub enum StaleReason {
     AddedWithDefault,
     /// The column's type changed, which rewrote older rows without a change of theirs (T40).
     TypeChanged,
-    /// The column took the place of another one, and nobody can tell whether it is that one under a new name.
-    PerhapsRenamed,
+    /// The column came when the catalogs had moved on already, so that they do not tell what older rows have.
+    Unclear,
 }
 
 impl StaleReason {
@@ -73,7 +77,7 @@ impl StaleReason {
         match self {
             StaleReason::AddedWithDefault => "added with a default",
             StaleReason::TypeChanged => "its type changed",
-            StaleReason::PerhapsRenamed => "perhaps renamed",
+            StaleReason::Unclear => "what older rows have is unclear",
         }
     }
 }
@@ -94,8 +98,7 @@ impl TableSchema {
             announced: columns,
             stale: Vec::new(),
         };
-        step.rename();
-        step.end_removed();
+        step.rename_and_end();
         columns.iter().for_each(|spec| step.place(spec));
         let Step { mut next, stale, .. } = step;
         let is_same = next.columns.iter().map(Column::told).eq(self.columns.iter().map(Column::told));
@@ -110,20 +113,18 @@ impl TableSchema {
     /// The first version of a table, with what the catalogs say of its columns.
     pub fn first(columns: &[ColumnSpec], key: Vec<String>, catalog: &Catalog) -> TableSchema {
         let mut schema = TableSchema::new(columns, key);
-        for column in &mut schema.columns {
+        for column in schema.columns.iter_mut().filter(|_| catalog.agrees) {
             column.attnum = catalog.of(&column.source_name).map(|facts| facts.attnum);
         }
         schema
     }
 
-    /// Whether the live columns have exactly these names, in this order. Otherwise the catalogs should be asked: columns may have been
-    /// renamed, dropped, or dropped and added again.
-    pub fn has_names<'n>(&self, names: impl Iterator<Item = &'n str>) -> bool {
-        names.eq(self
-            .columns
-            .iter()
-            .filter(|column| !column.dropped)
-            .map(|column| column.source_name.as_str()))
+    /// Whether the live columns are known to be exactly these, in this order. Otherwise the catalogs should be asked: columns may have
+    /// been renamed, dropped, or dropped and added again.
+    pub fn is_settled<'n>(&self, names: impl Iterator<Item = &'n str>) -> bool {
+        let live = || self.columns.iter().filter(|column| !column.dropped);
+        names.eq(live().map(|column| column.source_name.as_str()))
+            && live().all(|column| column.attnum.is_some())
     }
 
     /// Whether every one of these columns has a live column that reads it.
@@ -146,28 +147,19 @@ struct Step<'s> {
     stale: Vec<Stale>,
 }
 
-impl<'s> Step<'s> {
-    /// Gives columns that were renamed their new names, so that their values go on in the same column.
-    fn rename(&mut self) {
-        let mut renames: Vec<(usize, &ColumnSpec)> = Vec::new();
-        for spec in self.announced {
-            if self.next.position(&spec.name).is_some_and(|at| !self.is_reused_name(at)) {
-                continue;
-            }
-            let Some(attnum) = self.attnum(&spec.name) else { continue };
-            let known =
-                self.next.columns.iter().position(|column| !column.dropped && column.attnum == Some(attnum));
-            if let Some(at) = known {
-                renames.push((at, spec));
-            }
-        }
-        if renames.is_empty() {
-            renames = self.renamed_by_place();
-        }
+impl Step<'_> {
+    /// Gives columns that were renamed their new names, so that their values go on in the same column, and ends those that are gone.
+    fn rename_and_end(&mut self) {
+        let matches = self.matches();
+        self.end_removed(&matches);
         // A name may go from one column to another (a swap), so all of them are given at once.
-        for (at, spec) in renames {
-            let is_own =
-                self.next.columns.get(at).is_some_and(|column| column.former_names.contains(&spec.name));
+        for (at, place) in matches {
+            let Some(spec) = self.announced.get(place) else { continue };
+            let Some(column) = self.next.columns.get(at).filter(|column| column.source_name != spec.name)
+            else {
+                continue;
+            };
+            let is_own = column.former_names.contains(&spec.name);
             let lake_name = if is_own { spec.name.clone() } else { self.lake_name(&spec.name) };
             if let Some(column) = self.next.columns.get_mut(at) {
                 column.rename(&spec.name, lake_name);
@@ -175,72 +167,143 @@ impl<'s> Step<'s> {
         }
     }
 
-    /// Whether the name of a live column is by now the name of another column that is live too (two names were swapped).
-    fn is_reused_name(&self, at: usize) -> bool {
-        let Some(column) = self.next.columns.get(at) else { return false };
-        let (Some(known), Some(now)) = (column.attnum, self.attnum(&column.source_name)) else {
-            return false;
-        };
-        let is_live =
-            |attnum| self.next.columns.iter().any(|other| !other.dropped && other.attnum == Some(attnum));
-        known != now && is_live(now) && self.catalog.agrees
+    /// Which live column each announced one is, under whatever name; those without are new. Both by index.
+    fn matches(&self) -> Vec<(usize, usize)> {
+        let mut matches: Vec<(usize, usize)> = Vec::new();
+        for (place, spec) in self.announced.iter().enumerate() {
+            let known = self.catalog.of(&spec.name).and_then(|facts| self.live_of(facts.attnum));
+            let by_name = self.next.position(&spec.name);
+            let found = match (self.catalog.agrees, known, by_name) {
+                (true, Some(known), _) => Some(known),
+                // It has a number, and no column has that: the one of its name is another one, if its own number is known.
+                (true, None, Some(at)) => Some(at).filter(|at| self.attnum_of(*at).is_none()),
+                (false, _, Some(at)) => Some(at),
+                // A column that is not announced under its own name. Its number never changes, whatever the time.
+                (false, Some(known), None) => Some(known).filter(|at| !self.is_announced(*at)),
+                (_, None, None) => None,
+            };
+            matches.extend(
+                found.filter(|at| matches.iter().all(|(taken, _)| taken != at)).map(|at| (at, place)),
+            );
+        }
+        if self.catalog.agrees && self.live().all(|(_, column)| column.attnum.is_some()) {
+            return matches;
+        }
+        if !matches.is_sorted_by_key(|(at, _)| *at) {
+            return self.matches_without_order(matches);
+        }
+        self.fill_gaps(matches)
     }
 
-    /// Without the catalogs, a new name between two columns that stayed is the old column there: ADD puts columns at the end.
-    fn renamed_by_place(&self) -> Vec<(usize, &'s ColumnSpec)> {
-        let live = || self.next.columns.iter().enumerate().filter(|(_, column)| !column.dropped);
-        let is_announced = |name: &str| self.announced.iter().any(|spec| spec.name == name);
-        let stayed = |name: &str| self.next.position(name).is_some();
-        let before = live().map(|(_, column)| column.source_name.as_str()).filter(|name| is_announced(name));
-        let after = self.announced.iter().map(|spec| spec.name.as_str()).filter(|name| stayed(name));
-        if !before.eq(after) {
-            // A leaf whose columns are in another order says nothing about places.
-            return Vec::new();
+    /// Columns keep their order for ever, and ADD puts new ones at the end: what stands between two that are known is known as well.
+    fn fill_gaps(&self, anchors: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+        let mut matches = Vec::new();
+        let (mut column, mut place) = (0, 0);
+        let end = (self.next.columns.len(), self.announced.len());
+        for (to_column, to_place) in anchors.iter().copied().chain([end]) {
+            let is_tail = to_place == end.1;
+            let gone: Vec<usize> =
+                self.live().map(|(at, _)| at).filter(|at| (column..to_column).contains(at)).collect();
+            let come: Vec<usize> = (place..to_place).collect();
+            matches.extend(self.fill_gap(&gone, &come, is_tail));
+            if !is_tail {
+                matches.push((to_column, to_place));
+            }
+            (column, place) = (to_column + 1, to_place + 1);
         }
-        let mut renames = Vec::new();
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
-        let mut columns = live();
-        for spec in self.announced {
-            if !stayed(&spec.name) {
-                come.push(spec);
-                continue;
+        matches
+    }
+
+    fn fill_gap(&self, gone: &[usize], come: &[usize], is_tail: bool) -> Vec<(usize, usize)> {
+        // What is still in the catalogs, under any name, must have been there at the stream's time too.
+        let staying: Vec<usize> = gone.iter().copied().filter(|at| self.is_in_catalog(*at)).collect();
+        let pairs = match () {
+            () if gone.len() == come.len() || (is_tail && gone.len() < come.len()) => gone,
+            () if staying.len() == come.len() || (is_tail && staying.len() < come.len()) => {
+                staying.as_slice()
             }
-            for (at, column) in columns.by_ref().take_while(|(_, column)| column.source_name != spec.name) {
-                gone.push((at, column));
-            }
-            let agree = |((_, column), spec): (&(usize, &Column), &&ColumnSpec)| {
-                self.attnum(&spec.name).is_none() && column.judge(spec) != Verdict::Replaces
-            };
-            if gone.len() == come.len() && gone.iter().zip(&come).all(agree) {
-                renames.extend(gone.iter().map(|(at, _)| *at).zip(come.iter().copied()));
-            }
-            gone.clear();
-            come.clear();
+            () => return Vec::new(),
+        };
+        let pairs = pairs.iter().copied().zip(come.iter().copied());
+        let is_told =
+            |at, place| staying.contains(&at) || (self.may_be(at, place) && (!is_tail || self.is_known()));
+        pairs.filter(|(at, place)| is_told(*at, *place)).collect()
+    }
+
+    /// Without an order (a leaf of its own order, or names that were swapped) only a lone column can be told.
+    fn matches_without_order(&self, mut matches: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+        let is_same_set = matches.len() == self.announced.len() && matches.len() == self.live().count();
+        if is_same_set && !self.catalog.agrees && self.catalog.is_of_table {
+            return self.live().map(|(at, _)| at).zip(0..self.announced.len()).collect();
         }
-        renames
+        let gone: Vec<usize> =
+            self.live().map(|(at, _)| at).filter(|at| matches.iter().all(|(taken, _)| taken != at)).collect();
+        let come: Vec<usize> = (0..self.announced.len())
+            .filter(|place| matches.iter().all(|(_, taken)| taken != place))
+            .collect();
+        if let ([at], [place]) = (gone.as_slice(), come.as_slice())
+            && self.is_known()
+            && self.may_be(*at, *place)
+        {
+            matches.push((*at, *place));
+        }
+        matches
+    }
+
+    /// Whether nothing speaks against a column being the announced one.
+    fn may_be(&self, at: usize, place: usize) -> bool {
+        let (Some(column), Some(spec)) = (self.next.columns.get(at), self.announced.get(place)) else {
+            return false;
+        };
+        let numbers = column.attnum.zip(self.attnum(&spec.name));
+        column.codec == spec.resolved.codec && numbers.is_none_or(|(known, now)| known == now)
     }
 
     /// Ends the columns that Postgres does not have any more.
-    fn end_removed(&mut self) {
-        if self.catalog.columns.is_empty() {
+    fn end_removed(&mut self, matches: &[(usize, usize)]) {
+        if !self.is_known() {
             return;
         }
-        for at in 0..self.next.columns.len() {
-            let Some(column) = self.next.columns.get(at).filter(|column| !column.dropped) else { continue };
-            let is_announced = self.announced.iter().any(|spec| spec.name == column.source_name);
-            let in_catalog = match column.attnum {
-                Some(attnum) => self.catalog.columns.iter().any(|facts| facts.attnum == attnum),
-                None => self.catalog.of(&column.source_name).is_some(),
-            };
-            // Dropped and made anew under its name: only a catalog of the stream's own time can tell.
-            let is_another = is_announced && !in_catalog && self.catalog.agrees;
-            if (!is_announced && !in_catalog) || is_another {
-                if let Some(column) = self.next.columns.get_mut(at) {
-                    column.dropped = true;
-                    column.removed = true;
-                }
+        let ended: Vec<usize> = self
+            .live()
+            .map(|(at, _)| at)
+            .filter(|at| matches.iter().all(|(matched, _)| matched != at) && !self.is_in_catalog(*at))
+            .collect();
+        for at in ended {
+            if let Some(column) = self.next.columns.get_mut(at) {
+                (column.dropped, column.removed) = (true, true);
             }
         }
+    }
+
+    /// Whether the catalogs have the table.
+    fn is_known(&self) -> bool {
+        !self.catalog.columns.is_empty()
+    }
+
+    fn is_in_catalog(&self, at: usize) -> bool {
+        let Some(column) = self.next.columns.get(at) else { return false };
+        match column.attnum {
+            Some(attnum) => self.catalog.columns.iter().any(|facts| facts.attnum == attnum),
+            None => self.catalog.of(&column.source_name).is_some(),
+        }
+    }
+
+    fn is_announced(&self, at: usize) -> bool {
+        let column = self.next.columns.get(at);
+        column.is_some_and(|column| self.announced.iter().any(|spec| spec.name == column.source_name))
+    }
+
+    fn live(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.next.columns.iter().enumerate().filter(|(_, column)| !column.dropped)
+    }
+
+    fn live_of(&self, attnum: i16) -> Option<usize> {
+        self.live().find(|(_, column)| column.attnum == Some(attnum)).map(|(at, _)| at)
+    }
+
+    fn attnum_of(&self, at: usize) -> Option<i16> {
+        self.next.columns.get(at)?.attnum
     }
 
     /// Makes room for a column: the one that has its name, one that had it before, or a new one.
@@ -248,8 +311,13 @@ impl<'s> Step<'s> {
         let attnum = self.attnum(&spec.name);
         let live = self.next.position(&spec.name);
         let mut is_type_change = false;
+        let missing = self.catalog.of(&spec.name).and_then(|facts| facts.missing.clone());
         if let Some(column) = live.and_then(|index| self.next.columns.get_mut(index)) {
-            column.attnum = column.attnum.or(attnum);
+            if column.attnum.is_none() && attnum.is_some() {
+                column.attnum = attnum;
+                column.initial_default =
+                    column.initial_default.take().or(missing.filter(|_| column.came_later));
+            }
             let was_read = column.codec == spec.resolved.codec;
             match column.judge(spec) {
                 Verdict::Fits => return,
@@ -296,18 +364,22 @@ impl<'s> Step<'s> {
 
     fn add(&mut self, spec: &ColumnSpec, attnum: Option<i16>, is_type_change: bool) {
         let name = self.lake_name(&spec.name);
-        let facts = self.catalog.of(&spec.name);
+        let facts = self.catalog.of(&spec.name).filter(|_| self.catalog.agrees);
         let missing = facts.and_then(|facts| facts.missing.clone()).filter(|_| !is_type_change);
-        if is_type_change {
-            self.note(spec, StaleReason::TypeChanged);
-        } else if facts.is_some_and(|facts| facts.has_default || facts.missing.is_some()) {
-            self.note(spec, StaleReason::AddedWithDefault);
-        } else if facts.is_none() && self.lost_a_column() {
-            self.note(spec, StaleReason::PerhapsRenamed);
+        let reason = match facts {
+            _ if is_type_change => Some(StaleReason::TypeChanged),
+            None => Some(StaleReason::Unclear),
+            Some(facts) if facts.has_default || facts.missing.is_some() => {
+                Some(StaleReason::AddedWithDefault)
+            }
+            Some(_) => None,
+        };
+        if let Some(reason) = reason {
+            self.note(spec, reason);
         }
         self.next.add(spec, name);
         if let Some(column) = self.next.columns.last_mut() {
-            (column.attnum, column.initial_default) = (attnum, missing);
+            (column.attnum, column.initial_default, column.came_later) = (attnum, missing, !is_type_change);
         }
     }
 
@@ -324,18 +396,13 @@ impl<'s> Step<'s> {
         }
     }
 
-    /// Whether a live column is not announced.
-    fn lost_a_column(&self) -> bool {
-        let is_announced = |name: &str| self.announced.iter().any(|spec| spec.name == name);
-        self.next.columns.iter().any(|column| !column.dropped && !is_announced(&column.source_name))
-    }
-
     fn note(&mut self, spec: &ColumnSpec, reason: StaleReason) {
         self.stale.push(Stale { column: spec.name.clone(), reason });
     }
 
+    /// The number of a column of the stream, unless the catalogs are of a later time, when another column may have its name.
     fn attnum(&self, name: &str) -> Option<i16> {
-        self.catalog.of(name).map(|facts| facts.attnum)
+        self.catalog.of(name).filter(|_| self.catalog.agrees).map(|facts| facts.attnum)
     }
 }
 

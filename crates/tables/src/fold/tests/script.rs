@@ -38,9 +38,11 @@ struct Runner {
     /// The last frame, for `again`.
     frame: Vec<u8>,
     final_lsn: Lsn,
-    /// What the catalogs say of the columns of a relation: `columns`, or else what was announced last.
+    /// What the catalogs say of the columns of a relation: `columns`, or else what was announced of it. A root that is never announced
+    /// has all columns of all.
     columns: HashMap<Oid, Vec<ColumnFacts>>,
     announced: HashMap<Oid, Vec<ColumnFacts>>,
+    all: Vec<ColumnFacts>,
     output: String,
 }
 
@@ -85,6 +87,12 @@ impl Runner {
                 let identity = words.identity_word(2);
                 let columns = words.columns(identity == ReplicaIdentity::Full);
                 self.announced.insert(words.oid(0), as_facts(&columns));
+                for column in as_facts(&columns) {
+                    let attnum = i16::try_from(self.all.len() + 1).unwrap();
+                    if self.all.iter().all(|known| known.name != column.name) {
+                        self.all.push(ColumnFacts { attnum, ..column });
+                    }
+                }
                 self.apply(&Message::Relation(Relation {
                     xid: None,
                     oid: words.oid(0),
@@ -196,8 +204,9 @@ impl Runner {
                 Ok(Folded::NeedFacts { relations, types, columns })
                     if relations.is_empty() && types.is_empty() =>
                 {
-                    let answer = |oid: &Oid| self.columns.get(oid).or(self.announced.get(oid)).cloned();
-                    let columns = columns.iter().map(|oid| (*oid, answer(oid).unwrap_or_default())).collect();
+                    let told = |oid: &Oid| self.columns.get(oid).or(self.announced.get(oid));
+                    let answer = |oid: &Oid| told(oid).unwrap_or(&self.all).clone();
+                    let columns = columns.iter().map(|oid| (*oid, answer(oid))).collect();
                     fold.learn(Facts { columns, ..Facts::default() });
                     continue;
                 }
