@@ -33,6 +33,7 @@ fn storm(version: u32, via_root: bool) -> Result<()> {
         let mut storm = Storm::new(&cluster, seed);
         storm.during(STORM, kill_again_and_again(stage, seed, &pipeline)).await?;
         stage.say(storm.done());
+        storm.calm(&cluster).await?;
         pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
         stage.say(oracle::verify(stage, &cluster, &pipeline, &[]).await?);
         Ok(())

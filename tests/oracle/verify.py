@@ -245,7 +245,7 @@ def by_field_id(part, names, defaults):
     # Rows from before a column that was added with a default.
     missing = {name: text for name, (_, text) in defaults.items() if name not in part.schema.names}
     if missing:
-        images = [op in "IUR" for op in part["_cdc_op"].to_pylist()]
+        images = [op != "T" for op in part["_cdc_op"].to_pylist()]
         raw = part["_cdc_raw"].to_pylist()
         raw = [(row or []) + list(missing.items()) if image else row for row, image in zip(raw, images)]
         part = part.set_column(part.schema.get_field_index("_cdc_raw"), "_cdc_raw", pa.array(raw, part["_cdc_raw"].type))

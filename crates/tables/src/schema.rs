@@ -49,6 +49,9 @@ pub struct Column {
     /// `pg_attribute.attnum` in the table itself (leaves may have others), where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attnum: Option<i16>,
+    /// Where it stands among the columns of the table in Postgres; a column that took over from another stands in its place.
+    #[serde(default)]
+    pub ordinal: u32,
     /// It was added when the table had rows in the lake already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub came_later: bool,
@@ -114,6 +117,7 @@ impl TableSchema {
 
     fn add(&mut self, spec: &ColumnSpec, name: String) {
         let field_id = self.take_field_id();
+        let last = self.columns.iter().map(|column| column.ordinal).max().unwrap_or_default();
         self.columns.push(Column {
             field_id,
             element_field_id: None,
@@ -127,6 +131,7 @@ impl TableSchema {
             dropped: false,
             removed: false,
             attnum: None,
+            ordinal: last.saturating_add(1),
             came_later: false,
             initial_default: None,
             former_names: Vec::new(),

@@ -7,6 +7,7 @@
 //! Fails: never; any set of columns has a next version.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::{Column, ColumnSpec, LakeNames, TableSchema};
 use crate::lineage::ColumnFacts;
@@ -122,9 +123,18 @@ impl TableSchema {
     /// Whether the live columns are known to be exactly these, in this order. Otherwise the catalogs should be asked: columns may have
     /// been renamed, dropped, or dropped and added again.
     pub fn is_settled<'n>(&self, names: impl Iterator<Item = &'n str>) -> bool {
-        let live = || self.columns.iter().filter(|column| !column.dropped);
-        names.eq(live().map(|column| column.source_name.as_str()))
-            && live().all(|column| column.attnum.is_some())
+        let live = self.in_order();
+        let columns = || live.iter().filter_map(|at| self.columns.get(*at));
+        names.eq(columns().map(|column| column.source_name.as_str()))
+            && columns().all(|column| column.attnum.is_some())
+    }
+
+    /// The live columns, by index, in the order that they have in Postgres.
+    fn in_order(&self) -> Vec<usize> {
+        let live = self.columns.iter().enumerate().filter(|(_, column)| !column.dropped);
+        let mut order: Vec<(u32, usize)> = live.map(|(at, column)| (column.ordinal, at)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, at)| at).collect()
     }
 
     /// Whether every one of these columns has a live column that reads it.
@@ -189,32 +199,30 @@ impl Step<'_> {
         if self.catalog.agrees && self.live().all(|(_, column)| column.attnum.is_some()) {
             return matches;
         }
-        if !matches.is_sorted_by_key(|(at, _)| *at) {
-            return self.matches_without_order(matches);
+        let order = self.next.in_order();
+        let rank = |at: &usize| order.iter().position(|other| other == at);
+        if !matches.is_sorted_by_key(|(at, _)| rank(at)) {
+            return self.matches_without_order(&order, matches);
         }
-        self.fill_gaps(matches)
+        self.fill_gaps(&order, &matches)
     }
 
     /// Columns keep their order for ever, and ADD puts new ones at the end: what stands between two that are known is known as well.
-    fn fill_gaps(&self, anchors: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    fn fill_gaps(&self, order: &[usize], anchors: &[(usize, usize)]) -> Vec<(usize, usize)> {
         let mut matches = Vec::new();
-        let (mut column, mut place) = (0, 0);
-        let end = (self.next.columns.len(), self.announced.len());
-        for (to_column, to_place) in anchors.iter().copied().chain([end]) {
-            let is_tail = to_place == end.1;
-            let gone: Vec<usize> =
-                self.live().map(|(at, _)| at).filter(|at| (column..to_column).contains(at)).collect();
-            let come: Vec<usize> = (place..to_place).collect();
-            matches.extend(self.fill_gap(&gone, &come, is_tail));
-            if !is_tail {
-                matches.push((to_column, to_place));
-            }
-            (column, place) = (to_column + 1, to_place + 1);
+        let (mut columns, mut place) = (order.iter().copied(), 0);
+        for (anchor, to) in anchors.iter().copied() {
+            let gone: Vec<usize> = columns.by_ref().take_while(|at| *at != anchor).collect();
+            matches.extend(self.fill_gap(&gone, place..to, false));
+            matches.push((anchor, to));
+            place = to + 1;
         }
+        let gone: Vec<usize> = columns.collect();
+        matches.extend(self.fill_gap(&gone, place..self.announced.len(), true));
         matches
     }
 
-    fn fill_gap(&self, gone: &[usize], come: &[usize], is_tail: bool) -> Vec<(usize, usize)> {
+    fn fill_gap(&self, gone: &[usize], come: Range<usize>, is_tail: bool) -> Vec<(usize, usize)> {
         // What is still in the catalogs, under any name, must have been there at the stream's time too.
         let staying: Vec<usize> = gone.iter().copied().filter(|at| self.is_in_catalog(*at)).collect();
         let pairs = match () {
@@ -224,20 +232,24 @@ impl Step<'_> {
             }
             () => return Vec::new(),
         };
-        let pairs = pairs.iter().copied().zip(come.iter().copied());
+        let pairs = pairs.iter().copied().zip(come);
         let is_told =
             |at, place| staying.contains(&at) || (self.may_be(at, place) && (!is_tail || self.is_known()));
         pairs.filter(|(at, place)| is_told(*at, *place)).collect()
     }
 
     /// Without an order (a leaf of its own order, or names that were swapped) only a lone column can be told.
-    fn matches_without_order(&self, mut matches: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
-        let is_same_set = matches.len() == self.announced.len() && matches.len() == self.live().count();
+    fn matches_without_order(
+        &self,
+        order: &[usize],
+        mut matches: Vec<(usize, usize)>,
+    ) -> Vec<(usize, usize)> {
+        let is_same_set = matches.len() == self.announced.len() && matches.len() == order.len();
         if is_same_set && !self.catalog.agrees && self.catalog.is_of_table {
-            return self.live().map(|(at, _)| at).zip(0..self.announced.len()).collect();
+            return order.iter().copied().zip(0..self.announced.len()).collect();
         }
         let gone: Vec<usize> =
-            self.live().map(|(at, _)| at).filter(|at| matches.iter().all(|(taken, _)| taken != at)).collect();
+            order.iter().copied().filter(|at| matches.iter().all(|(taken, _)| taken != at)).collect();
         let come: Vec<usize> = (0..self.announced.len())
             .filter(|place| matches.iter().all(|(_, taken)| taken != place))
             .collect();
@@ -346,7 +358,7 @@ impl Step<'_> {
             }
             return;
         }
-        self.add(spec, attnum, is_type_change);
+        self.add(spec, attnum, live.filter(|_| is_type_change));
     }
 
     /// A column that ended and is back. After a restart the stream may repeat rows from before a change, and neither they nor what follows
@@ -362,7 +374,9 @@ impl Step<'_> {
         })
     }
 
-    fn add(&mut self, spec: &ColumnSpec, attnum: Option<i16>, is_type_change: bool) {
+    /// Adds a column, in the place of another one whose type changed or as the last.
+    fn add(&mut self, spec: &ColumnSpec, attnum: Option<i16>, replaced: Option<usize>) {
+        let is_type_change = replaced.is_some();
         let name = self.lake_name(&spec.name);
         let facts = self.catalog.of(&spec.name).filter(|_| self.catalog.agrees);
         let missing = facts.and_then(|facts| facts.missing.clone()).filter(|_| !is_type_change);
@@ -378,7 +392,9 @@ impl Step<'_> {
             self.note(spec, reason);
         }
         self.next.add(spec, name);
+        let ordinal = replaced.and_then(|at| self.next.columns.get(at)).map(|column| column.ordinal);
         if let Some(column) = self.next.columns.last_mut() {
+            column.ordinal = ordinal.unwrap_or(column.ordinal);
             (column.attnum, column.initial_default, column.came_later) = (attnum, missing, !is_type_change);
         }
     }

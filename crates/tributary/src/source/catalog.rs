@@ -194,12 +194,16 @@ async fn columns(sql: &Sql, relations: &[u32]) -> Result<Vec<(Oid, Vec<ColumnFac
     Ok(columns.into_iter().map(|(oid, columns)| (Oid(oid), columns)).collect())
 }
 
-/// `attmissingval` is an array of one element, of the column's type.
-const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.attnum, \
-      CASE WHEN a.atthasmissing THEN (SELECT value FROM unnest(a.attmissingval::text::text[]) AS value) END, \
-      a.atthasdef OR a.attidentity <> '' \
-      FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped \
-      ORDER BY a.attrelid, a.attnum";
+/// `attmissingval` is an array of one element, of the column's type. A partitioned table stores no rows: its oldest leaf tells.
+const COLUMNS: &str = "WITH relation(oid, stored) AS (SELECT c.oid, CASE c.relkind WHEN 'p' THEN \
+        (SELECT min(t.relid::oid::int8)::oid FROM pg_partition_tree(c.oid) t WHERE t.isleaf) ELSE c.oid END \
+        FROM pg_class c WHERE c.oid = ANY($1::oid[])) \
+      SELECT r.oid, a.attname::text, a.attnum, \
+        (SELECT value FROM pg_attribute s, unnest(s.attmissingval::text::text[]) AS value \
+         WHERE s.attrelid = r.stored AND s.attname = a.attname AND s.atthasmissing), \
+        a.atthasdef OR a.attidentity <> '' \
+      FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid WHERE a.attnum > 0 AND NOT a.attisdropped \
+      ORDER BY r.oid, a.attnum";
 
 /// The types that are not built in among the columns of `relations`, the `wanted` ones, and what either is made of.
 async fn types(sql: &Sql, relations: &[u32], wanted: &[u32]) -> Result<Vec<TypeFacts>> {
