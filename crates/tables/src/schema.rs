@@ -49,7 +49,7 @@ pub struct Column {
     /// `pg_attribute.attnum` in the table itself (leaves may have others), where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attnum: Option<i16>,
-    /// Where it stands among the columns of the table in Postgres; a column that took over from another stands in its place.
+    /// Where it stands among the columns whose `attnum` is not known; a column that took over from another stands in its place.
     #[serde(default)]
     pub ordinal: u32,
     /// It was added when the table had rows in the lake already.

@@ -132,9 +132,11 @@ impl TableSchema {
     /// The live columns, by index, in the order that they have in Postgres.
     fn in_order(&self) -> Vec<usize> {
         let live = self.columns.iter().enumerate().filter(|(_, column)| !column.dropped);
-        let mut order: Vec<(u32, usize)> = live.map(|(at, column)| (column.ordinal, at)).collect();
+        // A column whose number is not known yet came after all whose numbers are.
+        let mut order: Vec<(i16, u32, usize)> =
+            live.map(|(at, column)| (column.attnum.unwrap_or(i16::MAX), column.ordinal, at)).collect();
         order.sort_unstable();
-        order.into_iter().map(|(_, at)| at).collect()
+        order.into_iter().map(|(_, _, at)| at).collect()
     }
 
     /// Whether every one of these columns has a live column that reads it.
@@ -200,11 +202,22 @@ impl Step<'_> {
             return matches;
         }
         let order = self.next.in_order();
-        let rank = |at: &usize| order.iter().position(|other| other == at);
-        if !matches.is_sorted_by_key(|(at, _)| rank(at)) {
-            return self.matches_without_order(&order, matches);
+        let is_ordered = |matches: &[(usize, usize)]| {
+            matches.is_sorted_by_key(|(at, _)| order.iter().position(|other| other == at))
+        };
+        if is_ordered(&matches) {
+            matches = self.fill_gaps(&order, &matches);
+        } else if self.catalog.agrees || self.catalog.is_of_table {
+            // Columns without a number are known by name only, and names may have been swapped.
+            let numbered = |(at, _): &&(usize, usize)| self.catalog.agrees && self.attnum_of(*at).is_some();
+            let anchors: Vec<(usize, usize)> = matches.iter().filter(numbered).copied().collect();
+            let by_place = self.fill_gaps(&order, &anchors);
+            if is_ordered(&anchors) && by_place.len() >= matches.len() {
+                return by_place;
+            }
         }
-        self.fill_gaps(&order, &matches)
+        self.match_lone(&order, &mut matches);
+        matches
     }
 
     /// Columns keep their order for ever, and ADD puts new ones at the end: what stands between two that are known is known as well.
@@ -233,21 +246,11 @@ impl Step<'_> {
             () => return Vec::new(),
         };
         let pairs = pairs.iter().copied().zip(come);
-        let is_told =
-            |at, place| staying.contains(&at) || (self.may_be(at, place) && (!is_tail || self.is_known()));
-        pairs.filter(|(at, place)| is_told(*at, *place)).collect()
+        pairs.filter(|(at, place)| self.may_be(*at, *place) && (!is_tail || self.is_known())).collect()
     }
 
-    /// Without an order (a leaf of its own order, or names that were swapped) only a lone column can be told.
-    fn matches_without_order(
-        &self,
-        order: &[usize],
-        mut matches: Vec<(usize, usize)>,
-    ) -> Vec<(usize, usize)> {
-        let is_same_set = matches.len() == self.announced.len() && matches.len() == order.len();
-        if is_same_set && !self.catalog.agrees && self.catalog.is_of_table {
-            return order.iter().copied().zip(0..self.announced.len()).collect();
-        }
+    /// In a leaf that has its own order only a lone column can be told.
+    fn match_lone(&self, order: &[usize], matches: &mut Vec<(usize, usize)>) {
         let gone: Vec<usize> =
             order.iter().copied().filter(|at| matches.iter().all(|(taken, _)| taken != at)).collect();
         let come: Vec<usize> = (0..self.announced.len())
@@ -259,7 +262,6 @@ impl Step<'_> {
         {
             matches.push((*at, *place));
         }
-        matches
     }
 
     /// Whether nothing speaks against a column being the announced one.

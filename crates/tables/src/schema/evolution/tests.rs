@@ -127,7 +127,12 @@ fn the_place_tells_what_the_catalogs_do_not() {
     // Two of three are still there: which ones, their numbers tell.
     assert_eq!(step(&three(), "x y", "p=1 q=3").0, "100:x 101:a- 102:y");
     // Columns of another order have no places, but a lone one is told.
-    assert_eq!(step(&three(), "z b id", "id=1 c=2 z=3").0, "100:id 101:b 102:z");
+    let announced = texts("z b id");
+    let of_leaf = Catalog { is_of_table: false, ..catalog(&facts("id=1 c=2 z=3"), &announced) };
+    let evolution = three().evolve(&announced, &[], &of_leaf).unwrap();
+    assert_eq!(shown(&evolution.schema), "100:id 101:b 102:z");
+    // A table itself cannot have another order: names were swapped.
+    assert_eq!(step(&three(), "z a id", "id=1 c=2 z=3").0, "100:z_2=z 101:a 102:id_2=id");
     assert_eq!(step(&three(), "z c b id", ""), unclear("100:id 101:a 102:z 103:c 104:b", 2));
     assert_eq!(step(&three(), "id a z b c", ""), unclear("100:id 101:a 102:z 103:b 104:c", 2));
 }
