@@ -52,6 +52,8 @@ pub struct ColumnFacts {
     pub missing: Option<String>,
     /// Postgres fills it in by itself: a default, an identity or a generation expression.
     pub has_default: bool,
+    /// Its values are generated, so that it may not be published.
+    pub is_generated: bool,
 }
 
 /// An answer of the catalogs.

@@ -17,8 +17,8 @@ use crate::lineage::ColumnFacts;
 pub struct Catalog {
     /// The columns of the table.
     pub columns: Vec<ColumnFacts>,
-    /// The announced relation, which may be a leaf, has there all columns that it was announced with, in that order. Otherwise the catalogs
-    /// are of a later time than the stream.
+    /// The announced relation, which may be a leaf, has there the columns that it was announced with, in that order, and perhaps newer
+    /// ones. Otherwise the catalogs are of a later time than the stream, or a column list leaves columns out.
     pub agrees: bool,
     /// The announced relation is the table itself, so that its columns are in the table's order.
     pub is_of_table: bool,
@@ -34,7 +34,14 @@ impl Catalog {
         let of_relation = of_leaf.unwrap_or(&columns);
         let attnum = |name| of_relation.iter().find(|facts| facts.name == name).map(|facts| facts.attnum);
         let attnums: Option<Vec<i16>> = announced.map(attnum).collect();
-        let agrees = attnums.is_some_and(|attnums| attnums.is_sorted());
+        // One that is older than an announced one, and not announced itself, may have had that one's name.
+        let is_missing = |facts: &ColumnFacts, attnums: &[i16]| {
+            let is_older = attnums.last().is_some_and(|last| facts.attnum < *last);
+            is_older && !facts.is_generated && !attnums.contains(&facts.attnum)
+        };
+        let agrees = attnums.is_some_and(|attnums| {
+            attnums.is_sorted() && !of_relation.iter().any(|facts| is_missing(facts, &attnums))
+        });
         Catalog { agrees, is_of_table: of_leaf.is_none(), columns }
     }
 

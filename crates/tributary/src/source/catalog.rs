@@ -189,6 +189,7 @@ async fn columns(sql: &Sql, relations: &[u32]) -> Result<Vec<(Oid, Vec<ColumnFac
             attnum: get(row, 2)?,
             missing: get(row, 3)?,
             has_default: get(row, 4)?,
+            is_generated: get(row, 5)?,
         });
     }
     Ok(columns.into_iter().map(|(oid, columns)| (Oid(oid), columns)).collect())
@@ -201,7 +202,7 @@ const COLUMNS: &str = "WITH relation(oid, stored) AS (SELECT c.oid, CASE c.relki
       SELECT r.oid, a.attname::text, a.attnum, \
         (SELECT value FROM pg_attribute s, unnest(s.attmissingval::text::text[]) AS value \
          WHERE s.attrelid = r.stored AND s.attname = a.attname AND s.atthasmissing), \
-        a.atthasdef OR a.attidentity <> '' \
+        a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' \
       FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid WHERE a.attnum > 0 AND NOT a.attisdropped \
       ORDER BY r.oid, a.attnum";
 

@@ -352,7 +352,13 @@ impl Words<'_> {
                 rest.split_once(':').map_or((rest, None), |(rest, text)| (rest, Some(text)));
             let has_default = missing.is_some() || rest.ends_with('!');
             let attnum = rest.trim_end_matches('!').parse().unwrap();
-            ColumnFacts { name: name.to_owned(), attnum, missing: missing.map(str::to_owned), has_default }
+            ColumnFacts {
+                name: name.to_owned(),
+                attnum,
+                missing: missing.map(str::to_owned),
+                has_default,
+                is_generated: false,
+            }
         });
         columns.collect()
     }
@@ -398,7 +404,7 @@ type ColumnWords = (String, Oid, i32, bool);
 fn as_facts(columns: &[ColumnWords]) -> Vec<ColumnFacts> {
     let facts = |(at, (name, ..)): (usize, &ColumnWords)| {
         let attnum = i16::try_from(at + 1).unwrap();
-        ColumnFacts { name: name.clone(), attnum, missing: None, has_default: false }
+        ColumnFacts { name: name.clone(), attnum, missing: None, has_default: false, is_generated: false }
     };
     columns.iter().enumerate().map(facts).collect()
 }

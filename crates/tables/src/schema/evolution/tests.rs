@@ -29,6 +29,7 @@ fn facts(columns: &str) -> Vec<ColumnFacts> {
             attnum: attnum.parse().unwrap(),
             missing: None,
             has_default: false,
+            is_generated: false,
         }
     };
     columns.split_whitespace().map(facts).collect()
@@ -139,6 +140,9 @@ fn the_place_tells_what_the_catalogs_do_not() {
 
 #[test]
 fn a_catalog_of_a_later_time_ends_nothing_early() {
+    // The new column's name is that of a yet newer one by then.
+    let more = evolve(&three(), "id a z more", "id=1 a=2 z=3 other=4 more=5").unwrap();
+    assert_eq!(more.columns[3].attnum, None);
     // Rows of before `a` was dropped and added anew still come: only the order of numbers tells.
     assert_eq!(step(&three(), "id a z more", "id=1 z=3 more=4 a=5").0, "100:id 101:a 102:z 103:more");
     // Neither are names swapped before they are in the stream.
