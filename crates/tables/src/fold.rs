@@ -68,6 +68,8 @@ pub struct Fold {
     plans: Plans,
     tables: Vec<Table>,
     table_of: FxHashMap<Oid, TableIndex>,
+    /// Roots whose rows come under their own name, with a leaf whose old rows do not hold the root's key (T24).
+    clashes: FxHashMap<Oid, Oid>,
     /// Schemas and names of `tables`.
     names_taken: FxHashSet<(String, String)>,
     transaction: Transaction,
@@ -242,6 +244,18 @@ pub enum FoldError {
         /// Its name.
         message: &'static str,
     },
+    /// An update or delete that may be of a leaf whose old rows do not tell the key of its root (T24).
+    #[error(
+        "an update or delete of {root}, whose partition {leaf} identifies its old rows by other columns than {root}'s key ({key})"
+    )]
+    IdentityClash {
+        /// The root.
+        root: String,
+        /// The leaf.
+        leaf: String,
+        /// The columns of the root's key.
+        key: String,
+    },
     /// A limit of ours.
     #[error("more {what} than can be numbered")]
     TooMany {
@@ -309,6 +323,7 @@ impl Fold {
             plans: Plans::default(),
             tables: Vec::new(),
             table_of: FxHashMap::default(),
+            clashes: FxHashMap::default(),
             names_taken: FxHashSet::default(),
             transaction: Transaction::Closed,
             resume_lsn: Lsn::ZERO,
@@ -364,6 +379,7 @@ impl Fold {
         self.relations.clear();
         self.plans.clear();
         self.columns.clear();
+        self.clashes.clear();
         self.transaction = Transaction::Closed;
         self.resume_lsn = resume_lsn;
     }
@@ -439,8 +455,13 @@ impl Fold {
     fn announce(&mut self, relation: &Relation<'_>) {
         self.note_name(relation.oid, relation.namespace, relation.name);
         let keep_name = || self.lineage.name(relation.oid).is_none();
-        if let Some(Target::Plan(number)) = self.relations.announce(relation, keep_name) {
+        let Some(before) = self.relations.announce(relation, keep_name) else { return };
+        if let Target::Plan(number) = before {
             self.plans.remove(number);
+        }
+        let root = self.lineage.root_of(relation.oid);
+        if root != relation.oid && matches!(self.relations.target(root), Some(Target::Plan(_))) {
+            self.compare_identity(root, relation.oid);
         }
     }
 
@@ -463,15 +484,14 @@ impl Fold {
 
     fn insert<'a>(&mut self, insert: &Insert<'a>) -> Result<Folded<'_, 'a>, FoldError> {
         // T12: a row filter can make an insert of an update, with cells unchanged.
-        self.row(insert.relation, &[insert.new], |_| Rows::One(Op::Insert, row(insert.new, None)))
+        self.row(insert.relation, &[insert.new], false, |_| Rows::One(Op::Insert, row(insert.new, None)))
     }
 
     fn update<'a>(&mut self, update: &Update<'a>) -> Result<Folded<'_, 'a>, FoldError> {
         match &update.old {
-            None => {
-                self.row(update.relation, &[update.new], |_| Rows::One(Op::Update, row(update.new, None)))
-            }
-            Some(old) => self.row(update.relation, &[old.tuple(), update.new], |plan| {
+            None => self
+                .row(update.relation, &[update.new], true, |_| Rows::One(Op::Update, row(update.new, None))),
+            Some(old) => self.row(update.relation, &[old.tuple(), update.new], true, |plan| {
                 let (image, fill) = (row(update.new, Some(old.tuple())), old.tuple());
                 match leaves_key(plan, old, update.new) {
                     true => Rows::Move { old: row(fill, None), new: image },
@@ -483,14 +503,15 @@ impl Fold {
 
     fn delete<'a>(&mut self, delete: &Delete<'a>) -> Result<Folded<'_, 'a>, FoldError> {
         let old = delete.old.tuple();
-        self.row(delete.relation, &[old], |_| Rows::One(Op::Delete, row(old, None)))
+        self.row(delete.relation, &[old], true, |_| Rows::One(Op::Delete, row(old, None)))
     }
 
-    /// Folds a message of one relation: `judge` says what its tuples come to.
+    /// Folds a message of one relation: `judge` says what its tuples come to. Whether it speaks of a row that was there before.
     fn row<'a>(
         &mut self,
         relation: Oid,
         tuples: &[Tuple<'a>],
+        is_of_old_row: bool,
         judge: impl FnOnce(&Plan) -> Rows<'a>,
     ) -> Result<Folded<'_, 'a>, FoldError> {
         let number = match self.route(relation)? {
@@ -504,6 +525,9 @@ impl Fold {
             }
             Route::Ask(missing) => return Ok(need_facts(*missing)),
         };
+        if is_of_old_row && let Some(leaf) = self.clashes.get(&relation) {
+            return Err(self.clash(relation, *leaf));
+        }
         let Some(Planned { table, plan }) = self.plans.get(number) else {
             return Err(FoldError::UnknownRelation { relation });
         };

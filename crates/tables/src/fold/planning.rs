@@ -119,10 +119,52 @@ impl Fold {
         let plan = Plan { schema, relation, columns: columns.clone(), key: key.clone() };
         let number = self.plans.insert(Planned { table: *index, plan });
         let number = number.ok_or(FoldError::TooMany { what: "plans" })?;
+        if owner == oid && self.lineage.has_leaves(oid) {
+            let leaves = self.relations.shapes().map(|(leaf, _)| leaf);
+            let leaves: Vec<Oid> =
+                leaves.filter(|leaf| *leaf != oid && self.lineage.root_of(*leaf) == oid).collect();
+            self.clashes.remove(&oid);
+            leaves.into_iter().for_each(|leaf| self.compare_identity(oid, leaf));
+        }
         if let Some(leaf) = self.lineage.mixed_leaf(oid).filter(|_| owner == oid) {
             self.events.push(FoldEvent::IdentityDiffers { root: oid, leaf });
         }
         Ok(Target::Plan(number))
+    }
+
+    /// Rows that come under the root's name hold, of an old row, what the leaf's identity has: that must be the root's key, or all.
+    pub(super) fn compare_identity(&mut self, root: Oid, leaf: Oid) {
+        let (Some(&table), Some(shape)) = (self.table_of.get(&root), self.relations.shape(leaf)) else {
+            return;
+        };
+        let key = &self.table(table).current.key;
+        let flagged = shape.columns.iter().filter(|column| column.is_identity);
+        let is_clash = match shape.identity {
+            // All columns are there; or updates and deletes fail at the source.
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => false,
+            ReplicaIdentity::Default | ReplicaIdentity::Index => {
+                let mut flagged_count = 0;
+                let all_in_key = flagged
+                    .inspect(|_| flagged_count += 1)
+                    .all(|column| key.iter().any(|name| *name == *column.name));
+                flagged_count > 0 && !key.is_empty() && !(all_in_key && flagged_count == key.len())
+            }
+        };
+        if is_clash {
+            self.clashes.insert(root, leaf);
+        } else if self.clashes.get(&root) == Some(&leaf) {
+            self.clashes.remove(&root);
+        }
+    }
+
+    pub(super) fn clash(&self, root: Oid, leaf: Oid) -> FoldError {
+        let name = |oid| {
+            self.lineage
+                .name(oid)
+                .map_or_else(|| format!("relation {oid}"), |(schema, name)| format!("{schema}.{name}"))
+        };
+        let key = self.table_of.get(&root).map(|&table| self.table(table).current.key.join(", "));
+        FoldError::IdentityClash { root: name(root), leaf: name(leaf), key: key.unwrap_or_default() }
     }
 
     fn owner(&self, oid: Oid) -> Owner {

@@ -13,7 +13,7 @@ use lake::log::{Event, Totals};
 use lake::writer::{Cut, Published, Settings, Writer};
 use pgoutput::{Decoder, Lsn, Oid, Options};
 use tables::change::{Change, TxStamp};
-use tables::fold::{Fold, Folded};
+use tables::fold::{Fold, FoldError, Folded};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
@@ -339,6 +339,9 @@ impl<'c> Streaming<'c> {
             .caused_by(error)
         })?;
         let folded = self.fold.apply(&message).map_err(|error| {
+            if matches!(error, FoldError::IdentityClash { .. }) {
+                return clash(error, self.positions.received);
+            }
             unreadable(format!("a message of the stream makes no sense, after {}", self.positions.received))
                 .caused_by(error)
         })?;
@@ -521,6 +524,13 @@ impl<'c> Streaming<'c> {
 fn append(buffers: &mut Buffers, stamp: Option<TxStamp>, changes: &[Change<'_, '_>]) -> Result<()> {
     let stamp = stamp.ok_or_else(|| Error::bug("a change outside a transaction"))?;
     changes.iter().try_for_each(|change| buffers.append(&stamp, change))
+}
+
+fn clash(error: FoldError, after: Lsn) -> Error {
+    Error::halted(format!("a change cannot be attributed to its row, after {after}: {error}")).hint(
+        "nothing is lost. Give the partition the identity of its root (ALTER TABLE … REPLICA IDENTITY DEFAULT), or publish with \
+         publish_via_partition_root = false; what was written before stays unclear, so exclude the table (`tables.exclude`) to go on",
+    )
 }
 
 fn unreadable(message: String) -> Error {
