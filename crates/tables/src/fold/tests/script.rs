@@ -43,7 +43,16 @@ struct Runner {
     columns: HashMap<Oid, Vec<ColumnFacts>>,
     announced: HashMap<Oid, Vec<ColumnFacts>>,
     all: Vec<ColumnFacts>,
+    /// What the catalogs said after a recording: how a question of recorded messages is answered.
+    later: Vec<Facts>,
     output: String,
+}
+
+/// Who answers a question about relations and types: the next lines, or what the catalogs said after the recording.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Script,
+    Catalogs,
 }
 
 /// The words after a command.
@@ -73,7 +82,18 @@ impl Runner {
             "columns" => {
                 self.columns.insert(words.oid(0), words.column_facts());
             }
-            "again" => self.apply_frame(),
+            "later" => match words.at(0) {
+                "columns" => {
+                    self.columns.insert(words.after().oid(0), words.after().column_facts());
+                }
+                what => self.later.push(words.after().facts(what)),
+            },
+            "again" => self.apply_frame(Answers::Script),
+            // The position in the header of the message is for people: nothing may depend on it (T01, T04).
+            "wal" => {
+                self.frame = bytes(words.after().words);
+                self.apply_frame(Answers::Catalogs);
+            }
             "relation" | "typemessage" | "begin" | "commit" | "insert" | "update" | "delete" | "truncate"
             | "origin" | "message" | "streamstop" => self.message(command, words),
             other => panic!("no command `{other}` in `{}`", words.line),
@@ -186,10 +206,10 @@ impl Runner {
     fn apply(&mut self, message: &Message<'_>) {
         self.frame.clear();
         encode(message, false, &mut self.frame);
-        self.apply_frame();
+        self.apply_frame(Answers::Script);
     }
 
-    fn apply_frame(&mut self) {
+    fn apply_frame(&mut self, answers: Answers) {
         let frame = std::mem::take(&mut self.frame);
         let mut decoder = Decoder::new(Options { proto_version: 4, streaming_parallel: false });
         // Outside of a stream block a stop is an error of the decoder's, and here of the fold's.
@@ -198,19 +218,30 @@ impl Runner {
         self.fold();
         let fold = self.fold.as_mut().unwrap();
         let mut changes = String::new();
-        loop {
+        for round in 0.. {
+            assert!(round < 10, "it asks for ever: {changes}");
             match fold.apply(&message) {
                 // Questions about columns are answered at once; others are the script's.
                 Ok(Folded::NeedFacts { relations, types, columns })
                     if relations.is_empty() && types.is_empty() =>
                 {
                     let told = |oid: &Oid| self.columns.get(oid).or(self.announced.get(oid));
-                    let answer = |oid: &Oid| told(oid).unwrap_or(&self.all).clone();
-                    let columns = columns.iter().map(|oid| (*oid, answer(oid))).collect();
+                    let answer_columns = |oid: &Oid| told(oid).unwrap_or(&self.all).clone();
+                    let asked = columns;
+                    let columns = asked.iter().map(|oid| (*oid, answer_columns(oid))).collect();
                     fold.learn(Facts { columns, ..Facts::default() });
+                    if answers == Answers::Catalogs {
+                        fold.learn(answer(&self.later, &asked, &[]));
+                    }
                     continue;
                 }
-                Ok(folded) => print(&folded, &mut changes),
+                Ok(folded) => {
+                    print(&folded, &mut changes);
+                    if let (Folded::NeedFacts { relations, types, .. }, Answers::Catalogs) = (folded, answers) {
+                        fold.learn(answer(&self.later, &relations, &types));
+                        continue;
+                    }
+                }
                 Err(error) => writeln!(changes, "error: {error}").unwrap(),
             }
             break;
@@ -280,7 +311,12 @@ impl Runner {
     }
 }
 
-impl Words<'_> {
+impl<'s> Words<'s> {
+    /// Those behind the first.
+    fn after(&self) -> Words<'s> {
+        Words { line: self.line, words: &self.words[1..] }
+    }
+
     fn at(&self, at: usize) -> &str {
         self.words
             .get(at)
@@ -418,6 +454,35 @@ fn spec((name, type_oid, type_modifier, _): &ColumnWords) -> ColumnSpec {
     }
 }
 
+/// What `catalog::facts_for` would tell: with a leaf, its root.
+fn answer(later: &[Facts], relations: &[Oid], types: &[Oid]) -> Facts {
+    let mut facts = Facts::default();
+    let leaves = later.iter().flat_map(|facts| &facts.leaves);
+    facts.leaves = leaves.filter(|leaf| relations.contains(&leaf.oid)).cloned().collect();
+    let roots = later.iter().flat_map(|facts| &facts.roots);
+    let is_above = |oid: Oid| facts.leaves.iter().any(|leaf| leaf.root == oid);
+    facts.roots =
+        roots.filter(|root| relations.contains(&root.oid) || is_above(root.oid)).cloned().collect();
+    facts.types = later.iter().flat_map(|facts| &facts.types).filter(|facts| types.contains(&facts.oid)).cloned().collect();
+    let known: Vec<Oid> = facts.roots.iter().map(|root| root.oid).chain(facts.leaves.iter().map(|leaf| leaf.oid)).collect();
+    let is_gone = |oid: &Oid| !known.contains(oid) && !facts.types.iter().any(|facts| facts.oid == *oid);
+    facts.gone = relations.iter().chain(types).copied().filter(is_gone).collect();
+    facts
+}
+
+/// Hexadecimal; `78*2500` is one byte so many times.
+fn bytes(words: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let digits = |text: &str| u8::from_str_radix(text, 16).unwrap();
+    for word in words {
+        match word.split_once('*') {
+            Some((byte, times)) => bytes.resize(bytes.len() + times.parse::<usize>().unwrap(), digits(byte)),
+            None => bytes.extend((0..word.len()).step_by(2).map(|at| digits(&word[at..at + 2]))),
+        }
+    }
+    bytes
+}
+
 fn identity(word: &str) -> Option<ReplicaIdentity> {
     Some(match word {
         "default" => ReplicaIdentity::Default,
@@ -519,6 +584,7 @@ fn line(change: &Change<'_, '_>) -> String {
         let value = match cell {
             Cell::Null => "null".to_owned(),
             Cell::Unchanged => "unchanged".to_owned(),
+            Cell::Text(text) if text.len() > 100 => format!("{} bytes", text.len()),
             Cell::Text(text) => format!("\"{}\"", String::from_utf8_lossy(text)),
             Cell::Binary(bytes) => bytes.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
         };
