@@ -17,6 +17,7 @@ use tables::lineage::{Facts, LeafFacts};
 use tables::schema::TableSchema;
 use tracing::{debug, info, warn};
 
+use super::publication::Difference;
 use super::startup::{self, Decision, Situation};
 use super::{Context, bootstrap, existing_rows};
 use crate::clock;
@@ -71,6 +72,11 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     refuse_other_slot(context, &state)?;
     let taken = take_slot(context, &mut state, &sql).await?;
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
+    if let Difference::Added(members) =
+        super::publication::compare_with_log(&context.config, &state, &publication)?
+    {
+        super::publication::tell_added(members);
+    }
     let author = append_open(context, &mut state, taken.decision, &publication).await?;
     context.epoch = Some(author.epoch);
     context.shared.metrics().log_entry(EntryKind::Open.label());
@@ -193,7 +199,8 @@ async fn check(
     let slot = slot::slot(source_sql, &state.slot).await?;
     log::follow_on(context.store.as_ref(), state).await?;
     refuse_fenced(context, state)?;
-    super::publication::refuse_changed(sql, &context.config.source.publication, state).await?;
+    let found = bootstrap::publication_event(sql, &context.config.source.publication).await?;
+    super::publication::compare_with_log(&context.config, state, &found)?;
     let system = session.identify_system().await?;
     let history = if system.timeline > state.timeline {
         session.timeline_history(system.timeline).await?
@@ -265,10 +272,18 @@ fn events_of_opening(state: &State, decision: Decision, publication: &Event) -> 
         }
         Decision::Start | Decision::WaitForReplay => state.timeline,
     };
-    if state.publication.is_none() {
+    if !is_recorded(state, publication) {
         events.push(publication.clone());
     }
     (timeline, events)
+}
+
+/// Whether the log has the publications as they are. What is not has been accepted: an addition, or by a person.
+fn is_recorded(state: &State, publication: &Event) -> bool {
+    let Event::Publication { names, definition, members } = publication else { return true };
+    let is_same =
+        state.publication.as_ref().is_some_and(|(known, hash)| known == names && hash == definition);
+    is_same && state.publication_members == *members
 }
 
 /// Finishes what the daemon before us may have left half done: the last cut is logged, so it has to become visible.

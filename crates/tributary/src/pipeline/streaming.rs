@@ -18,7 +18,8 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use super::opening::Opened;
-use super::{Context, Until, bootstrap, publication, stopped};
+use super::publication::{self, Difference};
+use super::{Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ pub(super) struct Streaming<'c> {
     positions: Positions,
     stamp: Option<TxStamp>,
     publication: Event,
+    /// For the log entry of the next cut.
+    events: Vec<Event>,
     phase: Phase,
     /// When the first row of the open cut came.
     cut_begun: Option<Instant>,
@@ -118,6 +121,7 @@ impl<'c> Streaming<'c> {
             positions,
             stamp: None,
             publication,
+            events: Vec::new(),
             phase: Phase::Streaming,
             cut_begun: None,
             last_idle: now,
@@ -397,8 +401,12 @@ impl<'c> Streaming<'c> {
             let found = tokio::time::timeout(CATALOG_TIMEOUT, bootstrap::publication_event(&self.sql, names))
                 .await
                 .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
-            if found != self.publication {
-                return Err(publication::changed(names));
+            if let Difference::Added(members) =
+                publication::compare(&self.context.config, &self.publication, &found)?
+            {
+                publication::tell_added(members);
+                self.publication = found.clone();
+                self.events.push(found);
             }
         }
         Ok(())
@@ -444,7 +452,8 @@ impl<'c> Streaming<'c> {
         // I2: no transaction is half in a cut.
         assert!(!self.fold.in_transaction(), "a cut inside a transaction");
         let files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
-        let mut events = self.buffers.take_schema_events();
+        let mut events = std::mem::take(&mut self.events);
+        events.extend(self.buffers.take_schema_events());
         events.extend(events::of_fold(&mut self.fold));
         for event in &events {
             if let Event::NeedsResync { table, column, reason, .. } = event {

@@ -16,7 +16,9 @@ use tokio_postgres::Row;
 use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
-pub use super::published::{IdentityProblem, IdentityReason, Publication, identity_problems, publication};
+pub use super::published::{
+    IdentityProblem, IdentityReason, Publication, identity_problems, publication, publication_members,
+};
 pub use super::server::{OpenTransaction, ServerFacts, oldest_transaction, server, written_lsn};
 
 /// Everything about the tables of these publications: what is published, what lies above it (the root of a published

@@ -19,7 +19,8 @@ use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::existing_rows;
-use crate::pipeline::{publication, startup};
+use crate::pipeline::publication::Difference;
+use crate::pipeline::{bootstrap, publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
@@ -209,10 +210,19 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
             );
         }
     }
-    if let Log::Found { state, .. } = log
-        && let Err(error) = publication::refuse_changed(sql, names, state).await
-    {
-        report.error("publication", &error);
+    if let Log::Found { state, .. } = log {
+        let found = bootstrap::publication_event(sql, names).await;
+        match found.and_then(|found| publication::compare_with_log(config, state, &found)) {
+            Ok(Difference::None) => {}
+            Ok(Difference::Added(members)) => report.warn(
+                "publication",
+                format!(
+                    "{members} tables or schemas were added: rows that they have already are not exported"
+                ),
+                "nothing needs to be done if that is meant".to_owned(),
+            ),
+            Err(error) => report.error("publication", &error),
+        }
     }
     true
 }
