@@ -15,5 +15,6 @@ mod rig;
 mod roundtrip;
 mod startup;
 mod stores;
+mod streaming;
 mod takeover;
 mod tls;

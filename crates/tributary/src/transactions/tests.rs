@@ -19,7 +19,13 @@ fn relation(xid: Option<u32>, oid: u32, columns: usize) -> Message<'static> {
         xid: xid.map(Xid),
         oid: Oid(oid),
         namespace: "public",
-        name: "t",
+        name: if oid == 1 {
+            "t1"
+        } else if oid == 2 {
+            "t2"
+        } else {
+            "t3"
+        },
         replica_identity: ReplicaIdentity::Default,
         columns: columns.collect(),
     })
