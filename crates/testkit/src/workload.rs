@@ -53,7 +53,12 @@ impl Load {
 /// Makes the database, the tables and the publication.
 pub async fn create(cluster: &Cluster, via_root: bool) -> Result<()> {
     cluster.execute_in("postgres", &format!("create database {DATABASE}")).await?;
-    cluster.execute(SCHEMA).await?;
+    let mut schema = SCHEMA.to_owned();
+    if cluster.version < 15 {
+        // Before 15, a scale lies between 0 and the precision.
+        schema = schema.replace("numeric(5, -2)", "numeric(7, 0)").replace("numeric(3, 5)", "numeric(5, 5)");
+    }
+    cluster.execute(&schema).await?;
     let publish = format!(
         "create publication tributary for table {} with (publish_via_partition_root = {via_root})",
         TABLES.join(", ")
