@@ -6,8 +6,9 @@
 //! `CUTS_IN_FLIGHT_MAX` cuts wait. I4, no file is completed before its entry is durable.
 //! Fails: the first error ends the writer and comes out of [`Writer::published`]; `Fenced` when another writer took the next entry.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -45,6 +46,9 @@ pub struct Writer {
     shared: Arc<Shared>,
     next_seq: u64,
     open_files: usize,
+    /// How many files each folder has in the open cut. Two schema versions of one transaction have the same range of LSNs, so
+    /// that only this number tells their names apart (T38).
+    numbers: HashMap<(String, Partition), Arc<AtomicU32>>,
     cuts: mpsc::Sender<Sealed>,
     published: mpsc::Receiver<Result<Published, Error>>,
     committer: JoinSet<()>,
@@ -154,7 +158,7 @@ impl Writer {
         let next_seq = state.seq + 1;
         let mut committer = JoinSet::new();
         committer.spawn(Committer::new(Arc::clone(&shared), state, author).run(sealed, announce));
-        Writer { shared, next_seq, open_files: 0, cuts, published, committer }
+        Writer { shared, next_seq, open_files: 0, numbers: HashMap::new(), cuts, published, committer }
     }
 
     /// Opens the file of a table and hour in the open cut.
@@ -163,7 +167,9 @@ impl Writer {
         let (commands, received) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
         let memory = Arc::new(AtomicUsize::new(0));
-        let file = FileTask::new(Arc::clone(&self.shared), spec.clone(), self.next_seq, Arc::clone(&memory));
+        let numbers = self.numbers.entry((spec.path.clone(), spec.partition)).or_default();
+        let (shared, numbers) = (Arc::clone(&self.shared), Arc::clone(numbers));
+        let file = FileTask::new(shared, spec.clone(), self.next_seq, numbers, Arc::clone(&memory));
         task.spawn(file.run(received));
         OpenFile { commands, memory, task, spec }
     }
@@ -184,6 +190,7 @@ impl Writer {
     pub fn cut(&mut self, cut: Cut, files: Vec<OpenFile>) -> Result<(), Error> {
         assert_eq!(files.len(), self.open_files, "every file of the open cut belongs to it");
         self.open_files = 0;
+        self.numbers.clear();
         let sealed = Sealed {
             seq: self.next_seq,
             cut,

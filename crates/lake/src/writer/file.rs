@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use ::parquet::errors::ParquetError;
 use bytes::Bytes;
@@ -45,6 +45,8 @@ struct Target {
     shared: Arc<Shared>,
     spec: FileSpec,
     seq: u64,
+    /// Of the next file in the folder, whichever task begins it.
+    numbers: Arc<AtomicU32>,
     memory: Arc<AtomicUsize>,
 }
 
@@ -71,8 +73,15 @@ struct Upload {
 }
 
 impl FileTask {
-    pub(super) fn new(shared: Arc<Shared>, spec: FileSpec, seq: u64, memory: Arc<AtomicUsize>) -> FileTask {
-        FileTask { target: Target { shared, spec, seq, memory }, finished: Vec::new(), open: None }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        spec: FileSpec,
+        seq: u64,
+        numbers: Arc<AtomicU32>,
+        memory: Arc<AtomicUsize>,
+    ) -> FileTask {
+        let target = Target { shared, spec, seq, numbers, memory };
+        FileTask { target, finished: Vec::new(), open: None }
     }
 
     pub(super) async fn run(
@@ -93,7 +102,7 @@ impl FileTask {
     async fn write(&mut self, rows: Rows) -> Result<(), Error> {
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => self.target.begin(&rows, self.finished.len())?,
+            None => self.target.begin(&rows)?,
         };
         open.account(&rows);
         let Rows { batch, reservation, .. } = rows;
@@ -125,13 +134,13 @@ impl FileTask {
 }
 
 impl Target {
-    fn begin(&self, rows: &Rows, part: usize) -> Result<Open, Error> {
+    fn begin(&self, rows: &Rows) -> Result<Open, Error> {
         let encoder = Encoder::new(&self.spec.schema, &self.spec.table, self.spec.schema_id)
             .map_err(|source| Error::Encode { table: self.spec.table.clone(), source })?;
         Ok(Open {
             encoder,
             encoder_memory: self.shared.gauge.reserve(Use::Encoders, 0),
-            part: u32::try_from(part).unwrap_or(u32::MAX),
+            part: self.numbers.fetch_add(1, Ordering::Relaxed),
             first_lsn: rows.lsn_range.0,
             last_lsn: rows.lsn_range.1,
             ts_range: rows.ts_range,

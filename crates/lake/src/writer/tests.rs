@@ -219,6 +219,33 @@ async fn a_daemon_that_lost_the_log_is_fenced_and_shows_nothing() {
     assert_eq!(parquet_files(&store), Vec::<String>::new());
 }
 
+/// T38: a transaction that changes columns leaves files whose rows all have its one LSN.
+#[tokio::test]
+async fn two_schema_versions_of_one_transaction_are_two_files() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let old = writer.open_file(spec(Partition { hour: 1 }));
+    let new = writer.open_file(FileSpec { schema_id: 2, ..spec(Partition { hour: 1 }) });
+    let elsewhere = writer.open_file(FileSpec { path: "public/u".to_owned(), ..spec(Partition { hour: 1 }) });
+    old.write(rows(&gauge, 150, 3, 10));
+    old.end();
+    old.write(rows(&gauge, 150, 4, 10));
+    new.write(rows(&gauge, 150, 5, 10));
+    elsewhere.write(rows(&gauge, 150, 6, 10));
+    writer.cut(cut(180), vec![old, new, elsewhere]).unwrap();
+    writer.published().await.unwrap();
+    let numbers = |folder: &str| {
+        let files = parquet_files(&store).into_iter().filter(|key| key.starts_with(folder));
+        let numbers = files.map(|key| key[key.len() - 12..key.len() - 8].to_owned());
+        numbers.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (numbers("public/t/"), numbers("public/u/")),
+        (vec!["0000".into(), "0001".into(), "0002".into()], vec!["0000".into()])
+    );
+    assert_eq!(read_rows(&store).len(), 3 + 4 + 5 + 6);
+}
+
 #[tokio::test]
 async fn what_was_logged_and_not_published_is_rolled_forward_by_anybody() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
