@@ -230,6 +230,30 @@ async fn memory_stays_bounded_however_large_transactions_are() {
     assert_eq!(gauge.used(), 0);
 }
 
+#[tokio::test]
+async fn a_message_larger_than_a_piece_keeps_its_place() {
+    let mut transactions = session::transactions(&Gauge::new(MEMORY_SHARE * (1 << 20)));
+    let xid = Xid(10);
+    transactions.start(&StreamStart { xid, first_segment: true }).expect("in order");
+    let lengths = [10, 3 << 20, 20, 5 << 20, 0];
+    for length in lengths {
+        let body = vec![b'x'; length];
+        transactions.push(&Streamed { xid, tag: b'I', body: &body }).expect("in a block");
+        transactions.settle().await.expect("room");
+    }
+    transactions.stop();
+    let (commit_lsn, end_lsn, commit_time) = (Lsn(1), Lsn(2), PgTimestamp(0));
+    let commit = StreamCommit { xid, commit_lsn, end_lsn, commit_time };
+    let mut replay = transactions.commit(&commit).expect("it began");
+    let mut found = Vec::new();
+    while replay.fill().await.expect("what was written") {
+        while let Some(message) = replay.pop().expect("what was written") {
+            found.push(message.len() - 1);
+        }
+    }
+    assert_eq!(found, lengths);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

@@ -48,18 +48,18 @@ pub(super) enum Step {
 }
 
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let (session, table) = (|| 0_usize..4, || 0_usize..TABLES);
+    let (session, table) = (|| 0_usize..3, || 0_usize..TABLES);
     let step = prop_oneof![
-        12 => (session(), table()).prop_map(|(session, table)| Step::Insert { session, table }),
+        16 => (session(), table()).prop_map(|(session, table)| Step::Insert { session, table }),
         4 => (session(), table()).prop_map(|(session, table)| Step::AddColumn { session, table }),
-        6 => session().prop_map(|session| Step::Savepoint { session }),
+        8 => session().prop_map(|session| Step::Savepoint { session }),
         2 => session().prop_map(|session| Step::Release { session }),
         4 => session().prop_map(|session| Step::RollbackTo { session }),
-        3 => session().prop_map(|session| Step::Commit { session }),
+        2 => session().prop_map(|session| Step::Commit { session }),
         1 => session().prop_map(|session| Step::Rollback { session }),
-        6 => session().prop_map(|session| Step::Stream { session }),
+        14 => session().prop_map(|session| Step::Stream { session }),
     ];
-    prop::collection::vec(step, 0..150)
+    prop::collection::vec(step, 0..250)
 }
 
 /// Tables, sessions, and what was sent to two subscribers.
