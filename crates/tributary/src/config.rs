@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::source::ConnectOptions;
+use crate::transactions::Room;
 
 mod keys;
 mod layers;
@@ -64,6 +65,24 @@ pub struct Source {
     pub format: Format,
     /// Where catalogs are read, if not from `url`.
     pub catalog_url: Option<ConnectionUrl>,
+    /// Whether large transactions are sent before they have committed.
+    pub streaming: StreamingMode,
+    /// Where those are kept meanwhile.
+    pub spool_directory: Option<PathBuf>,
+    /// How much of the disk they may take.
+    pub spool_size: ByteSize,
+}
+
+impl Source {
+    /// Where and in how much room transactions are kept that have not committed.
+    ///
+    /// Not in /tmp by itself: that is memory on many systems, and this is what has no room there.
+    pub fn spool(&self) -> Room {
+        let named = |variable| std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let directory =
+            self.spool_directory.clone().or_else(|| named("STATE_DIRECTORY")).or_else(|| named("TMPDIR"));
+        Room::new(directory.unwrap_or_else(|| PathBuf::from("/var/tmp")), self.spool_size)
+    }
 }
 
 impl Default for Source {
@@ -75,6 +94,9 @@ impl Default for Source {
             publication: vec!["tributary".to_owned()],
             format: Format::Auto,
             catalog_url: None,
+            streaming: StreamingMode::Off,
+            spool_directory: None,
+            spool_size: ByteSize::mebibytes(10 << 10),
         }
     }
 }
@@ -90,6 +112,17 @@ pub enum Format {
     Binary,
     /// Text.
     Text,
+}
+
+/// `source.streaming`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamingMode {
+    /// Postgres holds a transaction back until it has committed.
+    #[default]
+    Off,
+    /// Postgres sends what does not fit its `logical_decoding_work_mem`.
+    On,
 }
 
 /// `[lake]`
@@ -464,6 +497,7 @@ impl Config {
             Problem::at("lake.url", what)
                 .hint("lake.url = \"s3://bucket/prefix\", or file:///path; or set TRIBUTARY_LAKE__URL")
         })?;
+        in_range("source.spool_size", self.source.spool_size, SPOOL_SIZE)?;
         in_range("lake.s3.part_size", self.lake.s3.part_size, PART_SIZE)?;
         in_range("cut.file_size", self.cut.file_size, FILE_SIZE)?;
         in_range("memory.budget", self.memory.budget, BUDGET)?;
@@ -584,6 +618,8 @@ fn read(path: &Path) -> Result<String> {
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["tributary.toml", "/etc/tributary/tributary.toml"];
 
+/// Below 64 MiB a single block of the stream may not fit; the end is a disk's.
+const SPOOL_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(64)..=ByteSize::mebibytes(16 << 20);
 /// S3 takes parts of 5 MiB to 5 GiB; above 512 MiB a few of them fill any memory budget.
 const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(5)..=ByteSize::mebibytes(512);
 /// S3 objects end at 5 TiB; engines stop liking files long before.

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub(crate) slot_retained_bytes: IntGauge,
     pub(crate) ready: IntGauge,
     pub(crate) reading_paused: IntGauge,
+    pub(crate) streamed_transactions: IntGauge,
+    pub(crate) spooled_bytes: IntGauge,
     pub(crate) log_seconds: Histogram,
     pub(crate) publish_seconds: Histogram,
     rows: IntCounterVec,
@@ -92,6 +94,14 @@ impl Metrics {
             reading_paused: gauge(
                 "tributary_reading_paused",
                 "1 while the memory budget is used up and nothing is read.",
+            ),
+            streamed_transactions: gauge(
+                "tributary_streamed_transactions",
+                "Transactions that Postgres streams and that have not committed yet.",
+            ),
+            spooled_bytes: gauge(
+                "tributary_spooled_bytes",
+                "Bytes of such transactions, and of one that just committed, in memory and on disk.",
             ),
             log_seconds: seconds("tributary_log_seconds", "From the end of a cut to its durable log entry."),
             publish_seconds: seconds(
@@ -189,7 +199,7 @@ impl Metrics {
         for kind in ["config", "definite", "transient", "fenced", "source_halted", "bug"] {
             self.errors.with_label_values(&[kind]);
         }
-        for part in ["buffers", "encoders", "parts"] {
+        for part in ["buffers", "encoders", "parts", "spool"] {
             self.memory.with_label_values(&[part]);
         }
     }

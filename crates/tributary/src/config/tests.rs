@@ -169,6 +169,13 @@ fn what_types_cannot_forbid_is_placed() {
     let error = parse("[source]\nurl = \"postgresql://a@b\"\nslot = \"A-b\"\n").expect_err("capital letter");
     assert_eq!(error.to_string(), "t.toml:3:8: `A-b` is not the name of a slot: 1 to 63 of a-z, 0-9 and _");
     let error =
+        parse("[source]\nurl = \"postgresql://a@b\"\nspool_size = \"1MiB\"\n[lake]\nurl = \"s3://b\"")
+            .expect_err("small");
+    assert_eq!(
+        error.to_string(),
+        "t.toml:3:14: `source.spool_size` is 1MiB, and not between 64MiB and 16TiB"
+    );
+    let error =
         parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"gs://bucket\"").expect_err("not ours");
     assert_eq!(error.to_string(), "t.toml:4:7: `lake.url` begins with s3:// or file://");
     let error =

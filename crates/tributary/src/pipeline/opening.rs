@@ -181,6 +181,7 @@ fn start(context: &Context, state: &State, status_interval: Duration) -> Start {
         from: state.to_lsn,
         publications: context.config.source.publication.clone(),
         binary: context.config.source.format == Format::Binary && !context.text_only,
+        streaming: context.streams(),
         status_interval,
     }
 }
