@@ -11,7 +11,7 @@ use crate::text::{
     DAY_MAX, DAY_MIN, Held, MICROS_MAX, MICROS_MIN, MICROS_PER_DAY, Malformed, POWERS_OF_TEN, clock_text,
     held_day, held_micros, signed,
 };
-use crate::types::Codec;
+use crate::types::{Codec, Loss};
 
 pub(crate) fn boolean(bytes: &[u8]) -> Result<bool, Malformed> {
     match bytes {
@@ -60,7 +60,11 @@ pub(crate) fn float64(bytes: &[u8]) -> Result<f64, Malformed> {
 /// A numeric as the unscaled integer of `Decimal128(precision, scale)`.
 pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i128>, Malformed> {
     let numeric = Numeric::read(bytes)?;
-    let NumericSign::Finite { is_negative } = numeric.sign else { return Ok(Held::Nothing) };
+    let is_negative = match numeric.sign {
+        NumericSign::Finite { is_negative } => is_negative,
+        NumericSign::NotANumber => return Ok(Held::Nothing(Loss::NotANumber)),
+        NumericSign::Infinity | NumericSign::MinusInfinity => return Ok(Held::Nothing(Loss::Infinity)),
+    };
     let scale = i64::from(scale);
     if numeric.digits.len() > SHORT_NUMERIC_DIGITS || numeric.has_hidden_digits() {
         let mut text = Vec::new();
@@ -77,7 +81,9 @@ pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i12
     let power = usize::try_from(exponent.unsigned_abs()).ok().and_then(|power| POWERS_OF_TEN.get(power));
     let unscaled = match power {
         Some(power) if exponent >= 0 => digits.checked_mul(*power),
-        Some(power) => digits.is_multiple_of(*power).then(|| digits / power),
+        Some(power) if digits.is_multiple_of(*power) => Some(digits / power),
+        Some(_) => return Ok(Held::Nothing(Loss::Precision)),
+        None if exponent < 0 => return Ok(Held::Nothing(Loss::Precision)),
         None => None,
     };
     Ok(signed(unscaled, is_negative, precision))
@@ -199,8 +205,8 @@ pub(crate) fn jsonb(bytes: &[u8]) -> Result<&[u8], Malformed> {
 /// A date as days since 1970-01-01, of the years 1 to 9999.
 pub(crate) fn date(bytes: &[u8]) -> Result<Held<i32>, Malformed> {
     Ok(match i32::from_be_bytes(whole(bytes)?) {
-        i32::MAX => Held::Clamped(DAY_MAX),
-        i32::MIN => Held::Clamped(DAY_MIN),
+        i32::MAX => Held::Clamped(DAY_MAX, Loss::Infinity),
+        i32::MIN => Held::Clamped(DAY_MIN, Loss::Infinity),
         day => held_day(i64::from(day) + UNIX_TO_PG_EPOCH_DAYS),
     })
 }
@@ -208,8 +214,8 @@ pub(crate) fn date(bytes: &[u8]) -> Result<Held<i32>, Malformed> {
 /// A timestamp, or an instant, as microseconds since 1970-01-01, of the years 1 to 9999.
 pub(crate) fn timestamp(bytes: &[u8]) -> Result<Held<i64>, Malformed> {
     Ok(match i64::from_be_bytes(whole(bytes)?) {
-        i64::MAX => Held::Clamped(MICROS_MAX),
-        i64::MIN => Held::Clamped(MICROS_MIN),
+        i64::MAX => Held::Clamped(MICROS_MAX, Loss::Infinity),
+        i64::MIN => Held::Clamped(MICROS_MIN, Loss::Infinity),
         micros => held_micros(micros.checked_add(pgoutput::UNIX_TO_PG_EPOCH_MICROS), micros),
     })
 }

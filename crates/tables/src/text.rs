@@ -6,6 +6,8 @@
 //! Holds: nothing is rounded; a value the lake type cannot hold is [`Held::Clamped`] or [`Held::Nothing`].
 //! Fails: [`Malformed`] on bytes that are not of the type's grammar.
 
+use crate::types::Loss;
+
 /// Bytes that are no value of their type, in text or binary form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -16,9 +18,9 @@ pub(crate) enum Held<T> {
     /// The value.
     Exact(T),
     /// The nearest one that it has.
-    Clamped(T),
+    Clamped(T, Loss),
     /// Nothing near.
-    Nothing,
+    Nothing(Loss),
 }
 
 pub(crate) fn boolean(text: &[u8]) -> Result<bool, Malformed> {
@@ -119,10 +121,10 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Result<Held<i128
     if let Some((is_negative, unscaled)) = short_decimal(text, scale) {
         return Ok(signed(Some(unscaled.into()), is_negative, precision));
     }
-    let Some(number) = Number::read(text)? else { return Ok(Held::Nothing) };
+    let Some(number) = Number::read(text)? else { return Ok(Held::Nothing(loss_of_special(text))) };
     let (kept, rest) = number.fraction.split_at_checked(scale).unwrap_or((number.fraction, &[]));
     if rest.iter().any(|digit| *digit != b'0') {
-        return Ok(Held::Nothing);
+        return Ok(Held::Nothing(Loss::Precision));
     }
     let mut digits = number.whole.iter().chain(kept);
     let unscaled = digits.try_fold(0, |value: u128, digit| {
@@ -170,8 +172,13 @@ pub(crate) fn signed(magnitude: Option<u128>, is_negative: bool, precision: u8) 
     let value = magnitude.filter(|value| limit.is_some_and(|limit| *value < limit));
     match value.and_then(|value| i128::try_from(value).ok()) {
         Some(value) => Held::Exact(if is_negative { -value } else { value }),
-        None => Held::Nothing,
+        None => Held::Nothing(Loss::OutOfRange),
     }
+}
+
+/// Why what is no finite number has no decimal.
+fn loss_of_special(text: &[u8]) -> Loss {
+    if text == b"NaN" { Loss::NotANumber } else { Loss::Infinity }
 }
 
 /// Checks the grammar of a numeric that is kept as text.
@@ -212,8 +219,8 @@ impl<'a> Number<'a> {
 /// A date as days since 1970-01-01, of the years 1 to 9999.
 pub(crate) fn date(text: &[u8]) -> Result<Held<i32>, Malformed> {
     let day = match text {
-        b"infinity" => i64::MAX,
-        b"-infinity" => i64::MIN,
+        b"infinity" => return Ok(Held::Clamped(DAY_MAX, Loss::Infinity)),
+        b"-infinity" => return Ok(Held::Clamped(DAY_MIN, Loss::Infinity)),
         _ => match text.strip_suffix(b" BC") {
             Some(text) => day_of(text, Era::BeforeChrist)?,
             None => day_of(text, Era::Common)?,
@@ -226,8 +233,8 @@ pub(crate) fn date(text: &[u8]) -> Result<Held<i32>, Malformed> {
 pub(crate) fn held_day(day: i64) -> Held<i32> {
     match i32::try_from(day) {
         Ok(day @ DAY_MIN..=DAY_MAX) => Held::Exact(day),
-        _ if day < 0 => Held::Clamped(DAY_MIN),
-        _ => Held::Clamped(DAY_MAX),
+        _ if day < 0 => Held::Clamped(DAY_MIN, Loss::OutOfRange),
+        _ => Held::Clamped(DAY_MAX, Loss::OutOfRange),
     }
 }
 
@@ -246,8 +253,8 @@ fn point_in_time(text: &[u8], has_offset: bool) -> Result<Held<i64>, Malformed> 
         Some((date, [b' ', rest @ ..])) => (date, rest),
         // A year of more than four digits, or no year at all.
         _ => match text {
-            b"infinity" => return Ok(Held::Clamped(MICROS_MAX)),
-            b"-infinity" => return Ok(Held::Clamped(MICROS_MIN)),
+            b"infinity" => return Ok(Held::Clamped(MICROS_MAX, Loss::Infinity)),
+            b"-infinity" => return Ok(Held::Clamped(MICROS_MIN, Loss::Infinity)),
             text => split_once(text, |byte| byte == b' ').ok_or(Malformed)?,
         },
     };
@@ -273,8 +280,8 @@ fn point_in_time(text: &[u8], has_offset: bool) -> Result<Held<i64>, Malformed> 
 pub(crate) fn held_micros(micros: Option<i64>, sign: i64) -> Held<i64> {
     match micros {
         Some(micros @ MICROS_MIN..=MICROS_MAX) => Held::Exact(micros),
-        micros if micros.unwrap_or(sign) < 0 => Held::Clamped(MICROS_MIN),
-        _ => Held::Clamped(MICROS_MAX),
+        micros if micros.unwrap_or(sign) < 0 => Held::Clamped(MICROS_MIN, Loss::OutOfRange),
+        _ => Held::Clamped(MICROS_MAX, Loss::OutOfRange),
     }
 }
 

@@ -43,7 +43,7 @@ fn lake_names(names: &[&str]) -> Vec<String> {
 /// Ids, lake names, types and liveness, a column a line.
 fn shape(schema: &TableSchema) -> Vec<String> {
     let line = |column: &Column| {
-        let element = column.element_field_id.map(|id| format!("/{id}")).unwrap_or_default();
+        let element = column.nested_field_ids.first().map(|id| format!("/{id}")).unwrap_or_default();
         let dropped = if column.dropped { " dropped" } else { "" };
         format!("{}{element} {} {:?}{dropped}", column.field_id, column.name, column.lake)
     };
@@ -206,8 +206,8 @@ proptest! {
                 schema = next;
             }
             prop_assert_eq!(schema.evolve(&[column], &[]), None);
-            let ids = schema.columns.iter().flat_map(|column| [Some(column.field_id), column.element_field_id]);
-            let ids: Vec<i32> = ids.flatten().collect();
+            let ids = schema.columns.iter().flat_map(|column| [&[column.field_id], column.nested_field_ids.as_slice()].concat());
+            let ids: Vec<i32> = ids.collect();
             prop_assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
             prop_assert!(ids.iter().all(|id| *id < schema.next_field_id));
         }
