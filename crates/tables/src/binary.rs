@@ -310,8 +310,13 @@ impl<'a> ArrayBinary<'a> {
         Ok(count)
     }
 
-    /// As `array_out` of Postgres prints it.
-    fn render(&self, codec: &Codec, text: &mut Vec<u8>) -> Result<(), Malformed> {
+    /// As `array_out` of Postgres prints it, with the element type's delimiter and text.
+    pub(crate) fn render(
+        &self,
+        delimiter: u8,
+        mut element_text: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), Malformed>,
+        text: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
         if self.element_count()? == 0 {
             text.extend_from_slice(b"{}");
             return Ok(());
@@ -324,7 +329,7 @@ impl<'a> ArrayBinary<'a> {
             }
             text.push(b'=');
         }
-        let mut element_text = Vec::new();
+        let mut plain = Vec::new();
         // How many elements of the innermost dimension, and so on outwards, are done.
         let mut done = vec![0_i32; self.dimensions.len()];
         text.extend(std::iter::repeat_n(b'{', done.len()));
@@ -332,9 +337,9 @@ impl<'a> ArrayBinary<'a> {
             match element? {
                 None => text.extend_from_slice(b"NULL"),
                 Some(bytes) => {
-                    element_text.clear();
-                    render(codec, bytes, &mut element_text)?;
-                    quote_element(&element_text, text);
+                    plain.clear();
+                    element_text(bytes, &mut plain)?;
+                    quote_element(&plain, delimiter, text);
                 }
             }
             let mut closed = 0;
@@ -348,7 +353,7 @@ impl<'a> ArrayBinary<'a> {
                 text.push(b'}');
             }
             if closed < self.dimensions.len() {
-                text.push(b',');
+                text.push(delimiter);
                 text.extend(std::iter::repeat_n(b'{', closed));
             }
         }
@@ -368,7 +373,7 @@ impl Dimension {
     }
 }
 
-fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+pub(crate) fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
     let length = i32::from_be_bytes(take(rest)?);
     if length == -1 {
         return Ok(None);
@@ -380,8 +385,9 @@ fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
 }
 
 /// Writes an element as `array_out` does, which quotes what a reader would take for something else.
-fn quote_element(element: &[u8], text: &mut Vec<u8>) {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | b'{' | b'}' | b',' | b' ' | b'\t'..=b'\r');
+fn quote_element(element: &[u8], delimiter: u8, text: &mut Vec<u8>) {
+    let is_special =
+        |byte: &u8| *byte == delimiter || matches!(byte, b'"' | b'\\' | b'{' | b'}' | b' ' | b'\t'..=b'\r');
     if !element.is_empty() && !element.eq_ignore_ascii_case(b"NULL") && !element.iter().any(is_special) {
         return text.extend_from_slice(element);
     }
@@ -423,7 +429,9 @@ pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<
         Codec::Timestamptz => render_timestamp(i64::from_be_bytes(whole(bytes)?), b"+00", text),
         Codec::Time => render_clock(&time(bytes)?, text),
         Codec::Uuid => text.extend_from_slice(&uuid(bytes)?),
-        Codec::Array(element) => ArrayBinary::read(bytes)?.render(element, text)?,
+        Codec::Array(element) => {
+            ArrayBinary::read(bytes)?.render(b',', |bytes, text| render(element, bytes, text), text)?;
+        }
         Codec::Other => return Err(Malformed),
     }
     Ok(())
@@ -444,7 +452,7 @@ fn render_timestamp(micros: i64, zone: &[u8], text: &mut Vec<u8>) {
 }
 
 /// Writes a clock without the zeros that Postgres leaves out.
-fn render_clock(clock: &[u8; 15], text: &mut Vec<u8>) {
+pub(crate) fn render_clock(clock: &[u8; 15], text: &mut Vec<u8>) {
     let end = clock.iter().rposition(|byte| *byte != b'0').unwrap_or(0);
     // Either a digit of the fraction, or the point, or a digit of the seconds.
     let length = if end > 8 { end + 1 } else { 8 };
@@ -474,7 +482,9 @@ fn civil_from_days(day: i64) -> (i64, i64, i64) {
 }
 
 /// A float that can be printed in its shortest form.
-trait Float: Copy + PartialEq + std::fmt::LowerExp + std::fmt::Display + std::str::FromStr {
+pub(crate) trait Float:
+    Copy + PartialEq + std::fmt::LowerExp + std::fmt::Display + std::str::FromStr
+{
     /// Decimal exponents from here on are printed with an exponent.
     const EXPONENT_MIN: i32;
     /// The text of what has no digits to choose.
@@ -503,7 +513,7 @@ impl Float for f64 {
 }
 
 /// As `float8out` of Postgres prints it with `extra_float_digits` above zero.
-fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
+pub(crate) fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
     if let Some(special) = value.special() {
         return text.extend_from_slice(special);
     }
@@ -571,12 +581,12 @@ fn below(digits: &str) -> Option<String> {
 }
 
 /// All of the bytes, in this width.
-fn whole<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+pub(crate) fn whole<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
     <[u8; N]>::try_from(bytes).map_err(|_| Malformed)
 }
 
 /// The first bytes, in this width.
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (first, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
     *bytes = rest;
     Ok(*first)
@@ -586,7 +596,7 @@ fn count(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-fn write(text: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+pub(crate) fn write(text: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("a vector takes every byte");
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn int64(text: &[u8]) -> Result<i64, Malformed> {
 }
 
 /// Decimal digits, at least one.
-fn natural(digits: &[u8]) -> Result<u64, Malformed> {
+pub(crate) fn natural(digits: &[u8]) -> Result<u64, Malformed> {
     match digits.len() {
         0 => Err(Malformed),
         // 10^19 is below 2^64.
@@ -363,7 +363,7 @@ fn clock(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
 }
 
 /// Microseconds of one to six digits after the point, and what follows them.
-fn fraction_micros(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
+pub(crate) fn fraction_micros(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
     let mut micros = 0;
     let mut unit = 1_000_000;
     let mut rest = text;
@@ -395,7 +395,7 @@ fn offset_micros(text: &[u8]) -> Result<i64, Malformed> {
     Ok(sign * seconds * 1_000_000)
 }
 
-fn pair(tens: u8, ones: u8) -> Result<i64, Malformed> {
+pub(crate) fn pair(tens: u8, ones: u8) -> Result<i64, Malformed> {
     Ok(i64::from(digit(tens)? * 10 + digit(ones)?))
 }
 
@@ -448,13 +448,14 @@ pub(crate) fn unhex(digits: &[u8], bytes: &mut [u8; 32]) -> Result<usize, Malfor
     if seen > 0x0F { Err(Malformed) } else { Ok(pairs.len()) }
 }
 
-fn hex_digit(byte: u8) -> u8 {
+pub(crate) fn hex_digit(byte: u8) -> u8 {
     HEX_DIGITS.get(usize::from(byte)).copied().unwrap_or(0xFF)
 }
 
 /// Walks the elements of `array_out`'s text.
 pub(crate) struct ArrayElements<'a> {
     rest: &'a [u8],
+    delimiter: u8,
     state: ArrayState,
 }
 
@@ -486,6 +487,11 @@ pub(crate) enum Element<'a> {
 
 /// Reads up to an array's first element.
 pub(crate) fn array(text: &[u8]) -> Result<ArrayText<'_>, Malformed> {
+    array_delimited(text, b',')
+}
+
+/// Also of elements that something else than a comma separates: boxes have a semicolon.
+pub(crate) fn array_delimited(text: &[u8], delimiter: u8) -> Result<ArrayText<'_>, Malformed> {
     let mut rest = text;
     let mut dimensions = 0_u32;
     let mut starts_at_one = true;
@@ -502,9 +508,10 @@ pub(crate) fn array(text: &[u8]) -> Result<ArrayText<'_>, Malformed> {
     }
     match rest {
         [b'{', b'{', ..] => Ok(ArrayText::Nested),
-        [b'{', rest @ ..] if dimensions <= 1 => {
-            Ok(ArrayText::Flat { starts_at_one, elements: ArrayElements { rest, state: ArrayState::First } })
-        }
+        [b'{', rest @ ..] if dimensions <= 1 => Ok(ArrayText::Flat {
+            starts_at_one,
+            elements: ArrayElements { rest, delimiter, state: ArrayState::First },
+        }),
         _ => Err(Malformed),
     }
 }
@@ -526,7 +533,9 @@ impl<'a> ArrayElements<'a> {
             rest => self.bare(rest)?,
         };
         match self.rest {
-            [b',', rest @ ..] => (self.rest, self.state) = (rest, ArrayState::Later),
+            [byte, rest @ ..] if *byte == self.delimiter => {
+                (self.rest, self.state) = (rest, ArrayState::Later);
+            }
             [b'}', rest @ ..] => (self.rest, self.state) = (rest, ArrayState::Ended),
             _ => return Err(Malformed),
         }
@@ -534,7 +543,9 @@ impl<'a> ArrayElements<'a> {
     }
 
     fn bare(&mut self, text: &'a [u8]) -> Result<Element<'a>, Malformed> {
-        let end = text.iter().position(|byte| matches!(byte, b',' | b'}' | b'{' | b'"' | b'\\'));
+        let delimiter = self.delimiter;
+        let is_end = |byte: &u8| *byte == delimiter || matches!(byte, b'}' | b'{' | b'"' | b'\\');
+        let end = text.iter().position(is_end);
         let (element, rest) = end.and_then(|end| text.split_at_checked(end)).ok_or(Malformed)?;
         self.rest = rest;
         match element {
@@ -576,7 +587,7 @@ impl<'a> ArrayElements<'a> {
 }
 
 /// The parts before and after the first byte that is meant.
-fn split_once(bytes: &[u8], is_meant: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_once(bytes: &[u8], is_meant: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| is_meant(*byte))?;
     match bytes.split_at_checked(at) {
         Some((before, [_, after @ ..])) => Some((before, after)),
