@@ -6,6 +6,7 @@
 //! Fails: [`Malformed`] on another style, or parts out of their order.
 
 use crate::binary::{take, write};
+use crate::types::Loss;
 use crate::text::{Held, Malformed, fraction_micros, int32, natural, pair, split_once};
 
 /// An interval as Postgres stores it.
@@ -48,7 +49,7 @@ impl Interval {
     /// The parts, of which infinity has none.
     pub(crate) fn held(self) -> Held<Interval> {
         match self {
-            Interval::INFINITY | Interval::MINUS_INFINITY => Held::Nothing,
+            Interval::INFINITY | Interval::MINUS_INFINITY => Held::Nothing(Loss::Infinity),
             interval => Held::Exact(interval),
         }
     }

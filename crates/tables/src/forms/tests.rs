@@ -83,7 +83,7 @@ fn t90_intervals() {
         interval.iso8601(&mut rendered);
         assert_eq!(String::from_utf8(rendered).unwrap(), iso8601.unwrap());
         let is_infinite = text.ends_with(b"infinity");
-        assert_eq!(interval.held(), if is_infinite { Held::Nothing } else { Held::Exact(interval) });
+        assert_eq!(interval.held(), if is_infinite { Held::Nothing(Loss::Infinity) } else { Held::Exact(interval) });
     }
     for bad in [
         "",
