@@ -14,6 +14,9 @@ pub(crate) mod geometric;
 pub(crate) mod interval;
 pub(crate) mod money;
 pub(crate) mod network;
+mod quoting;
+pub(crate) mod ranges;
+pub(crate) mod records;
 pub(crate) mod system;
 pub(crate) mod timetz;
 
