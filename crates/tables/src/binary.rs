@@ -7,11 +7,14 @@
 
 use std::io::Write as _;
 
+use pgoutput::Oid;
+
+use crate::forms::{self, records::Field};
 use crate::text::{
     DAY_MAX, DAY_MIN, Held, MICROS_MAX, MICROS_MIN, MICROS_PER_DAY, Malformed, POWERS_OF_TEN, clock_text,
     held_day, held_micros, signed,
 };
-use crate::types::{Codec, Loss};
+use crate::types::{Codec, Loss, RecordField};
 
 pub(crate) fn boolean(bytes: &[u8]) -> Result<bool, Malformed> {
     match bytes {
@@ -222,8 +225,13 @@ pub(crate) fn timestamp(bytes: &[u8]) -> Result<Held<i64>, Malformed> {
 
 /// A time as `HH:MM:SS.ffffff`.
 pub(crate) fn time(bytes: &[u8]) -> Result<[u8; 15], Malformed> {
+    micros_of_day(bytes).map(clock_text)
+}
+
+/// A time as microseconds since midnight, of which 24:00:00 is the last.
+pub(crate) fn micros_of_day(bytes: &[u8]) -> Result<i64, Malformed> {
     match i64::from_be_bytes(whole(bytes)?) {
-        micros @ 0..=MICROS_PER_DAY => Ok(clock_text(micros)),
+        micros @ 0..=MICROS_PER_DAY => Ok(micros),
         _ => Err(Malformed),
     }
 }
@@ -411,7 +419,7 @@ pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<
         Codec::Float8 if bytes.len() == 4 => render_float(float32(bytes)?, text),
         Codec::Float8 => render_float(float64(bytes)?, text),
         Codec::Decimal { .. } | Codec::NumericText => numeric_text(bytes, text)?,
-        Codec::Text | Codec::Json | Codec::Enum => text.extend_from_slice(bytes),
+        Codec::Text | Codec::Bpchar | Codec::Json | Codec::Enum => text.extend_from_slice(bytes),
         Codec::Jsonb => text.extend_from_slice(jsonb(bytes)?),
         Codec::Bytea => {
             text.extend_from_slice(b"\\x");
@@ -430,11 +438,69 @@ pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<
         Codec::Time => render_clock(&time(bytes)?, text),
         Codec::Uuid => text.extend_from_slice(&uuid(bytes)?),
         Codec::Array(element) => {
-            ArrayBinary::read(bytes)?.render(b',', |bytes, text| render(element, bytes, text), text)?;
+            let element_text = |bytes: &[u8], text: &mut Vec<u8>| render(element, bytes, text);
+            ArrayBinary::read(bytes)?.render(element.delimiter(), element_text, text)?;
         }
-        Codec::Other => return Err(Malformed),
+        Codec::Range(bound) => forms::ranges::range(bytes, |bytes, text| render(bound, bytes, text), text)?,
+        Codec::Multirange(bound) => {
+            forms::ranges::multirange(bytes, |bytes, text| render(bound, bytes, text), text)?;
+        }
+        Codec::Record(fields) => render_record(fields, bytes, text)?,
+        Codec::As { of, .. } => render(of, bytes, text)?,
+        Codec::Timetz => forms::timetz::timetz(bytes, text)?,
+        Codec::Interval => forms::interval::interval(bytes, text)?,
+        Codec::Char => forms::system::char(bytes, text)?,
+        Codec::Money => forms::money::money(bytes, text)?,
+        Codec::Bit | Codec::Varbit => forms::bits::bits(bytes, text)?,
+        Codec::Xid8 => forms::system::xid8(bytes, text)?,
+        Codec::PgLsn => forms::system::pg_lsn(bytes, text)?,
+        Codec::Tid => forms::system::tid(bytes, text)?,
+        Codec::Int2Vector => forms::system::int2vector(bytes, text)?,
+        Codec::OidVector => forms::system::oidvector(bytes, text)?,
+        Codec::Snapshot => forms::system::pg_snapshot(bytes, text)?,
+        Codec::Inet => forms::network::inet(bytes, text)?,
+        Codec::Cidr => forms::network::cidr(bytes, text)?,
+        Codec::Macaddr => forms::network::macaddr(bytes, text)?,
+        Codec::Macaddr8 => forms::network::macaddr8(bytes, text)?,
+        Codec::Point => forms::geometric::point(bytes, text)?,
+        Codec::Line => forms::geometric::line(bytes, text)?,
+        Codec::Lseg => forms::geometric::lseg(bytes, text)?,
+        Codec::Box => forms::geometric::r#box(bytes, text)?,
+        Codec::Path => forms::geometric::path(bytes, text)?,
+        Codec::Polygon => forms::geometric::polygon(bytes, text)?,
+        Codec::Circle => forms::geometric::circle(bytes, text)?,
+        Codec::Tsvector => forms::search::tsvector(bytes, text)?,
+        Codec::Tsquery => forms::search::tsquery(bytes, text)?,
+        Codec::VersionedText => forms::versioned::versioned(bytes, text)?,
+        Codec::Hstore => forms::hstore::hstore(bytes, text)?,
+        Codec::Cube => forms::cube::cube(bytes, text)?,
+        Codec::Vector => forms::vectors::vector(bytes, text)?,
+        Codec::Halfvec => forms::vectors::halfvec(bytes, text)?,
+        Codec::Sparsevec => forms::vectors::sparsevec(bytes, text)?,
+        Codec::Geometry { .. } => forms::postgis::ewkb(bytes, text)?,
+        Codec::Unsent | Codec::Other => return Err(Malformed),
     }
     Ok(())
+}
+
+/// A row type whose fields are those that it had when the column was made.
+fn render_record(fields: &[RecordField], bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut count = 0;
+    let field_text = |place: usize, type_oid: Oid, bytes: &[u8], text: &mut Vec<u8>| {
+        let field = fields.get(place).filter(|field| field.type_oid == type_oid).ok_or(Malformed)?;
+        render(&field.codec, bytes, text)
+    };
+    for field in forms::records::fields_from_binary(bytes)? {
+        let Field { type_oid, .. } = field?;
+        if fields.get(count).is_none_or(|field| field.type_oid != type_oid) {
+            return Err(Malformed);
+        }
+        count += 1;
+    }
+    if count != fields.len() {
+        return Err(Malformed);
+    }
+    forms::records::record(bytes, field_text, text)
 }
 
 fn render_timestamp(micros: i64, zone: &[u8], text: &mut Vec<u8>) {

@@ -342,7 +342,7 @@ pub(crate) fn time(text: &[u8]) -> Result<[u8; 15], Malformed> {
 }
 
 /// Microseconds since midnight of `HH:MM:SS[.f…]`.
-fn micros_of_day(text: &[u8]) -> Result<i64, Malformed> {
+pub(crate) fn micros_of_day(text: &[u8]) -> Result<i64, Malformed> {
     match clock(text)? {
         (micros, []) => Ok(micros),
         _ => Err(Malformed),

@@ -18,7 +18,7 @@ use arrow::error::ArrowError;
 use pgoutput::Cell;
 
 use super::{
-    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, json, loss_of_bounds, put, put_bytes, put_text, render,
+    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, json, put, put_bytes, put_text, render,
     reserve,
 };
 use crate::binary;
@@ -151,15 +151,15 @@ impl Shaped {
                 let point = read(cell, forms::geometric::Point::from_text, forms::geometric::Point::from_binary)?;
                 parts.row([Cell::Binary(&point.x.to_be_bytes()), Cell::Binary(&point.y.to_be_bytes())])
             }
-            Kind::Sparsevec(parts) => sparsevec(parts, text_of(&Codec::Sparsevec, cell, rendered)?, scratch),
+            Kind::Sparsevec(parts) => sparsevec(parts, cell),
             Kind::Range(parts) => {
                 let range = read(cell, forms::ranges::Range::from_text, forms::ranges::Range::from_binary)?;
                 range_row(parts, &range, cell)
             }
             Kind::Multirange(list) => multirange(list, cell),
             Kind::Record(parts, codec) => record(parts, codec, cell),
-            Kind::Vector(list) => vector(list, &Codec::Vector, cell, rendered, scratch),
-            Kind::Halfvec(list) => vector(list, &Codec::Halfvec, cell, rendered, scratch),
+            Kind::Vector(list) => vector(list, cell, false),
+            Kind::Halfvec(list) => vector(list, cell, true),
             Kind::Hstore(pairs) => pairs.row(cell),
             Kind::Wkb { builder, srid } => wkb(builder, *srid, cell, rendered, scratch),
             Kind::Nothing => Err(Refusal::Malformed),
@@ -631,32 +631,76 @@ fn record(parts: &mut Parts, codec: &Codec, cell: Cell<'_>) -> Result<Landed, Re
     }
 }
 
-/// `{1:0.5,3:2}/5`, whose indices count from 1.
-fn sparsevec(parts: &mut Parts, text: &[u8], scratch: &mut Vec<u8>) -> Result<Landed, Refusal> {
-    let (elements, dimensions) = text::split_once(text, |byte| byte == b'/').ok_or(Malformed)?;
-    let elements = elements.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(Malformed)?;
-    let dimensions = text::int32(dimensions)?.to_be_bytes();
-    let pairs = elements.split(|byte| *byte == b',').filter(|pair| !pair.is_empty());
-    let pairs: Vec<(&[u8], &[u8])> = pairs
-        .map(|pair| text::split_once(pair, |byte| byte == b':').ok_or(Malformed))
-        .collect::<Result<_, _>>()?;
-    let mut values = Vec::new();
-    scratch.clear();
-    list_text(pairs.iter().map(|(index, _)| *index), scratch);
-    list_text(pairs.iter().map(|(_, value)| *value), &mut values);
-    parts.row([Cell::Binary(&dimensions), Cell::Text(scratch), Cell::Text(&values)])
+fn sparsevec(parts: &mut Parts, cell: Cell<'_>) -> Result<Landed, Refusal> {
+    let vector = read(cell, forms::vectors::Sparse::from_text, forms::vectors::Sparse::from_binary)?;
+    let [dim, idx, val] = parts.children.as_mut_slice() else { return Err(Refusal::Malformed) };
+    let (ColumnBuilder::Array(idx), ColumnBuilder::Array(val)) = (idx, val) else {
+        return Err(Refusal::Malformed);
+    };
+    dim.binary(&vector.dimensions.to_be_bytes())?;
+    let subscripts = list_of(idx, vector.elements.iter().map(|(subscript, _)| Ok(subscript.to_be_bytes())))?;
+    let values = list_of(val, vector.elements.iter().map(|(_, value)| Ok(value.to_be_bytes())))?;
+    parts.validity.append_non_null();
+    parts.rows += 1;
+    Ok(subscripts.with(values))
 }
 
-/// The text of an array of these texts, which need no quotes.
-fn list_text<'a>(elements: impl Iterator<Item = &'a [u8]>, text: &mut Vec<u8>) {
-    text.push(b'{');
-    for (place, element) in elements.enumerate() {
-        if place > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(element);
+/// A list of elements in their send form.
+fn list_of(
+    list: &mut ListBuilder,
+    elements: impl Iterator<Item = Result<[u8; 4], Malformed>>,
+) -> Result<Landed, Refusal> {
+    let count_before = list.element_count;
+    for element in elements {
+        list.push(Cell::Binary(&element?))?;
     }
-    text.push(b'}');
+    list.close(EXACT, count_before)
+}
+
+fn vector(list: &mut ListBuilder, cell: Cell<'_>, is_half: bool) -> Result<Landed, Refusal> {
+    match cell {
+        Cell::Text(text) => {
+            let floats = forms::vectors::floats_from_text(text)?;
+            list_of(list, floats.map(|float| float.map(f32::to_be_bytes)))
+        }
+        Cell::Binary(bytes) if is_half => {
+            list_of(list, forms::vectors::halfvec_from_binary(bytes)?.map(|float| Ok(float.to_be_bytes())))
+        }
+        Cell::Binary(bytes) => {
+            list_of(list, forms::vectors::vector_from_binary(bytes)?.map(|float| Ok(float.to_be_bytes())))
+        }
+        Cell::Null | Cell::Unchanged => Err(Refusal::Malformed),
+    }
+}
+
+/// ISO WKB has no place for the spatial reference: only that of the column is known from the schema.
+fn wkb(
+    builder: &mut BinaryBuilder,
+    srid: i32,
+    cell: Cell<'_>,
+    ewkb: &mut Vec<u8>,
+    wkb: &mut Vec<u8>,
+) -> Result<Landed, Refusal> {
+    wkb.clear();
+    let found = match cell {
+        Cell::Text(text) => {
+            ewkb.clear();
+            forms::postgis::ewkb_from_text(text, ewkb)?;
+            forms::postgis::iso_wkb(ewkb, wkb)?
+        }
+        Cell::Binary(bytes) => forms::postgis::iso_wkb(bytes, wkb)?,
+        Cell::Null | Cell::Unchanged => return Err(Refusal::Malformed),
+    };
+    match found {
+        Held::Exact(found) => {
+            let landed = put_bytes(builder, wkb)?;
+            Ok(if found == srid { landed } else { landed.with(Landed::lossy(Loss::Srid)) })
+        }
+        Held::Clamped(_, loss) | Held::Nothing(loss) => {
+            builder.append_null();
+            Ok(Landed::lossy(loss))
+        }
+    }
 }
 
 /// Two offsets, and two bits of validity rounded up.

@@ -23,6 +23,11 @@ pub(crate) fn bytes_from_binary(bytes: &[u8]) -> Result<&[u8], Malformed> {
     read(bytes).map(|(_, packed)| packed)
 }
 
+/// The number of bits of a send form.
+pub(crate) fn width_from_binary(bytes: &[u8]) -> Result<usize, Malformed> {
+    read(bytes).map(|(width, _)| width)
+}
+
 /// Writes the bytes of a text.
 pub(crate) fn bytes_from_text(text: &[u8], packed: &mut Vec<u8>) -> Result<(), Malformed> {
     for digits in text.chunks(8) {
