@@ -377,7 +377,7 @@ impl Rendered {
     fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
         match (&self.codec, cell) {
             // Before 16 such a byte comes as it is, and in binary it does everywhere.
-            (Codec::Char, [0x80..]) => self.binary(cell),
+            (Codec::Char, [0x80..=0xFF]) => self.binary(cell),
             _ => put_text(&mut self.builder, cell),
         }
     }

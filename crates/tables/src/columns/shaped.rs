@@ -381,7 +381,7 @@ impl Pairs {
             self.values.append_option(value);
             bytes = bytes.saturating_add(key.len() + value.map_or(0, str::len) + PAIR_BYTES);
         }
-        self.offsets.push(i32::try_from(self.keys.len()).map_err(|_| Refusal::Full)?);
+        self.offsets.push(i32::try_from(self.keys.offsets_slice().len() - 1).map_err(|_| Refusal::Full)?);
         self.validity.append_non_null();
         Ok(Landed::exact(bytes))
     }
@@ -555,7 +555,7 @@ fn range_parts(bound: &Codec, data_type: &DataType) -> Parts {
 
 /// A range; its bounds are in the format of the cell that it came in.
 fn range_row(parts: &mut Parts, range: &forms::ranges::Range<'_>, of: Cell<'_>) -> Result<Landed, Refusal> {
-    use forms::ranges::{Bound, Range};
+    use forms::ranges::Range;
     let flag = |is_set: bool| Cell::Binary(if is_set { &[1] } else { &[0] });
     match range {
         Range::Empty => parts.row([Cell::Null, Cell::Null, flag(false), flag(false), flag(true)]),

@@ -26,7 +26,7 @@ pub enum Loss {
     BitWidth,
     /// Its spatial reference is another one than the column's.
     Srid,
-    /// It has other fields than its type had.
+    /// It has another shape than its type had: fields of a row type, or a kind of geometry that is not known.
     Shape,
     /// Its bytes are not text.
     InvalidEncoding,

@@ -83,7 +83,7 @@ struct Needs {
 impl<'c> Streaming<'c> {
     pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
         let Opened { state, author, stream, proto_version, sql, source_sql, fold, publication } = opened;
-        let buffers = Buffers::new(Arc::clone(&context.gauge), &state);
+        let buffers = Buffers::new(Arc::clone(&context.gauge), &state, context.config.types.refuses_loss());
         for table in state.tables.values() {
             let Totals { rows, files, bytes } = table.totals;
             context.shared.table_published(&table.table, rows, bytes, files);
@@ -495,8 +495,8 @@ impl<'c> Streaming<'c> {
             gauge.used_for(Use::Parts),
             paused,
         );
-        for (table, cells) in self.buffers.take_lossy() {
-            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), cells);
+        for ((table, column, loss), cells) in self.buffers.take_lossy() {
+            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), &column, loss, cells);
         }
     }
 }
