@@ -73,6 +73,15 @@ fn render(kind: &str, bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed>
         "path" => geometric::path,
         "polygon" => geometric::polygon,
         "circle" => geometric::circle,
+        "hstore" => hstore::hstore,
+        "jsonpath" | "ltree" | "lquery" | "ltxtquery" => versioned::versioned,
+        "tsvector" => search::tsvector,
+        "tsquery" => search::tsquery,
+        "cube" => cube::cube,
+        "vector" => vectors::vector,
+        "halfvec" => vectors::halfvec,
+        "sparsevec" => vectors::sparsevec,
+        "geometry" | "geography" => postgis::ewkb,
         _ => panic!("no renderer for {kind}"),
     };
     render(bytes, text)
@@ -106,24 +115,6 @@ fn render_field(_: usize, type_oid: Oid, bytes: &[u8], text: &mut Vec<u8>) -> Re
 #[test]
 fn t14_a_binary_cell_renders_to_the_text_of_the_server() {
     for (kind, text, bytes, _) in goldens() {
-        if matches!(
-            kind,
-            "hstore"
-                | "ltree"
-                | "lquery"
-                | "ltxtquery"
-                | "cube"
-                | "vector"
-                | "halfvec"
-                | "sparsevec"
-                | "jsonpath"
-                | "tsvector"
-                | "tsquery"
-                | "geometry"
-                | "geography"
-        ) {
-            continue;
-        }
         let mut rendered = Vec::new();
         render(kind, &bytes, &mut rendered).unwrap();
         assert_eq!(String::from_utf8_lossy(&rendered), String::from_utf8_lossy(&text), "{kind}");
@@ -289,4 +280,71 @@ fn t95_boxes_are_separated_by_semicolons() {
     assert_eq!(elements.next(&mut scratch), Ok(Some(Element::Value(b"(2,2),(1,1)"))));
     assert_eq!(elements.next(&mut scratch), Ok(Some(Element::Null)));
     assert_eq!(elements.next(&mut scratch), Ok(None));
+}
+
+#[test]
+fn t96_hstore() {
+    for (kind, text, bytes, _) in goldens() {
+        if kind == "hstore" {
+            let text: Vec<_> = hstore::pairs_from_text(&text).map(Result::unwrap).collect();
+            let binary: Vec<_> = hstore::pairs_from_binary(&bytes).unwrap().map(Result::unwrap).collect();
+            assert_eq!(text, binary);
+        }
+    }
+    for bad in [
+        " ",
+        "\"a\"",
+        "\"a\"=>",
+        "\"a\"=>\"b",
+        "\"a\"=>\"b\",",
+        "\"a\"=>\"b\", ",
+        "a=>b",
+        "NULL=>\"a\"",
+        "\"a\"=>null",
+    ] {
+        assert!(hstore::pairs_from_text(bad.as_bytes()).any(|pair| pair.is_err()), "{bad}");
+    }
+}
+
+#[test]
+fn t96_vectors() {
+    for (kind, text, bytes, _) in goldens() {
+        let floats = |floats: &mut dyn Iterator<Item = f32>| floats.map(f32::to_bits).collect::<Vec<_>>();
+        let text = || vectors::floats_from_text(&text).unwrap().map(Result::unwrap);
+        match kind {
+            "vector" => {
+                assert_eq!(floats(&mut text()), floats(&mut vectors::vector_from_binary(&bytes).unwrap()));
+            }
+            "halfvec" => {
+                assert_eq!(floats(&mut text()), floats(&mut vectors::halfvec_from_binary(&bytes).unwrap()));
+            }
+            _ => {}
+        }
+    }
+    for (kind, text, bytes, _) in goldens().filter(|(kind, ..)| *kind == "sparsevec") {
+        assert_eq!(vectors::Sparse::from_text(&text), vectors::Sparse::from_binary(&bytes), "{kind}");
+    }
+    for bad in ["", "[", "[]", "[1", "[1,]", "[,1]", "1,2", "[1 ,2]"] {
+        let floats = vectors::floats_from_text(bad.as_bytes());
+        assert!(floats.is_err() || floats.unwrap().any(|float| float.is_err()), "{bad}");
+    }
+    for bad in ["", "{}", "{}/", "{1}/2", "{1:}/2", "{1:1,}/2", "{1:1}/2 ", "{1:1/2"] {
+        assert_eq!(vectors::Sparse::from_text(bad.as_bytes()), Err(Malformed), "{bad}");
+    }
+}
+
+#[test]
+fn t96_geometries_become_iso_wkb() {
+    for (kind, text, bytes, wkb) in goldens() {
+        let ("geometry" | "geography") = kind else { continue };
+        let mut ewkb = Vec::new();
+        postgis::ewkb_from_text(&text, &mut ewkb).unwrap();
+        assert_eq!(ewkb, bytes);
+        let mut rendered = Vec::new();
+        let srid = postgis::iso_wkb(&ewkb, &mut rendered).unwrap();
+        assert_eq!(rendered, unhex(wkb.unwrap()));
+        let has_srid = bytes[4] & 0x20 != 0;
+        let expected = if has_srid { i32::from_le_bytes(bytes[5..9].try_into().unwrap()) } else { 0 };
+        assert_eq!(srid, Held::Exact(expected));
+    }
 }
