@@ -17,7 +17,7 @@ pub(crate) mod interval;
 pub(crate) mod money;
 pub(crate) mod network;
 pub(crate) mod postgis;
-mod quoting;
+pub(crate) mod quoting;
 pub(crate) mod ranges;
 pub(crate) mod records;
 pub(crate) mod search;

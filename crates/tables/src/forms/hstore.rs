@@ -10,8 +10,10 @@ use std::borrow::Cow;
 use crate::binary::{element, take};
 use crate::text::Malformed;
 
+use super::quoting::Piece;
+
 /// A key, and its value unless that is NULL.
-pub(crate) type Pair<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
+pub(crate) type Pair<'a> = (Cow<'a, [u8]>, Piece<'a>);
 
 /// Writes `"a"=>"1", "b"=>NULL`.
 pub(crate) fn hstore(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
