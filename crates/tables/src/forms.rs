@@ -10,15 +10,21 @@
 //! Fails: [`Malformed`](crate::text::Malformed). No announced count is believed before the bytes are there.
 
 pub(crate) mod bits;
+pub(crate) mod cube;
 pub(crate) mod geometric;
+pub(crate) mod hstore;
 pub(crate) mod interval;
 pub(crate) mod money;
 pub(crate) mod network;
-mod quoting;
+pub(crate) mod postgis;
+pub(crate) mod quoting;
 pub(crate) mod ranges;
 pub(crate) mod records;
+pub(crate) mod search;
 pub(crate) mod system;
 pub(crate) mod timetz;
+pub(crate) mod vectors;
+pub(crate) mod versioned;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,9 @@ use std::borrow::Cow;
 
 use crate::text::Malformed;
 
+/// A value between separators, `None` if there is none; the empty text is one.
+pub(crate) type Piece<'a> = Option<Cow<'a, [u8]>>;
+
 /// Writes a piece, in quotes if it is empty, holds a space or has a byte that means something; quotes and backslashes
 /// are doubled.
 pub(super) fn write_piece(piece: &[u8], is_special: impl Fn(u8) -> bool, text: &mut Vec<u8>) {
@@ -27,10 +30,7 @@ pub(super) fn write_piece(piece: &[u8], is_special: impl Fn(u8) -> bool, text: &
 }
 
 /// A piece without its quotes, `None` if it is missing, and the text from the byte that ends it.
-pub(super) fn read_piece(
-    text: &[u8],
-    is_end: impl Fn(u8) -> bool,
-) -> Result<(Option<Cow<'_, [u8]>>, &[u8]), Malformed> {
+pub(super) fn read_piece(text: &[u8], is_end: impl Fn(u8) -> bool) -> Result<(Piece<'_>, &[u8]), Malformed> {
     if let [b'"', quoted @ ..] = text {
         let (piece, rest) = read_quoted(quoted)?;
         return Ok((Some(piece), rest));

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::binary::{element, take};
 use crate::text::Malformed;
 
-use super::quoting::{read_piece, write_piece};
+use super::quoting::{Piece, read_piece, write_piece};
 
 /// A range whose bounds' values are in their text or send form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Range<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bound<'a> {
     /// `None` is infinite.
-    pub(crate) value: Option<Cow<'a, [u8]>>,
+    pub(crate) value: Piece<'a>,
     /// The value belongs to the range.
     pub(crate) is_inclusive: bool,
 }

@@ -5,14 +5,12 @@
 //! Holds: NULL and the empty text differ.
 //! Fails: [`Malformed`] on fields that are not as many as announced, or text that Postgres does not print.
 
-use std::borrow::Cow;
-
 use pgoutput::Oid;
 
 use crate::binary::{element, take};
 use crate::text::Malformed;
 
-use super::quoting::{read_piece, write_piece};
+use super::quoting::{Piece, read_piece, write_piece};
 
 /// A field in its send form, `None` for NULL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +69,7 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, Malformed> {
 /// The fields of a text, `None` for NULL. A composite without fields prints as one whose only field is NULL does, and is read so.
 pub(crate) fn fields_from_text(
     text: &[u8],
-) -> Result<impl Iterator<Item = Result<Option<Cow<'_, [u8]>>, Malformed>>, Malformed> {
+) -> Result<impl Iterator<Item = Result<Piece<'_>, Malformed>>, Malformed> {
     let mut rest = Some(text.strip_prefix(b"(").ok_or(Malformed)?);
     Ok(std::iter::from_fn(move || {
         let (field, after) = match read_piece(rest.take()?, |byte| matches!(byte, b',' | b')')) {
