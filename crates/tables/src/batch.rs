@@ -494,7 +494,9 @@ pub enum CellError {
         length: usize,
     },
     /// A value that its lake type does not hold, where that is not wanted.
-    #[error("{relation}.{column}: the lake type of {type_name} does not hold a value ({loss}; {format} of {length} bytes)")]
+    #[error(
+        "{relation}.{column}: the lake type of {type_name} does not hold a value ({loss}; {format} of {length} bytes)"
+    )]
     Unrepresentable {
         /// The relation it came from.
         relation: Box<str>,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder,
+    StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef};
@@ -19,6 +19,7 @@ use arrow::error::ArrowError;
 use pgoutput::Cell;
 
 use crate::binary::{self, ArrayBinary};
+use crate::forms;
 use crate::schema::UTC;
 use crate::text::{self, ArrayText, Element, Held, Malformed};
 use crate::types::{Codec, Form, Loss};
@@ -127,7 +128,9 @@ impl ColumnBuilder {
                 ColumnBuilder::Decimal { builder, precision: *precision, scale: *scale }
             }
             Codec::NumericText => ColumnBuilder::NumericText(StringBuilder::new()),
-            Codec::Text | Codec::Bpchar | Codec::Json | Codec::Enum => ColumnBuilder::Text(StringBuilder::new()),
+            Codec::Text | Codec::Bpchar | Codec::Json | Codec::Enum => {
+                ColumnBuilder::Text(StringBuilder::new())
+            }
             Codec::Jsonb => ColumnBuilder::Jsonb(StringBuilder::new()),
             Codec::Bytea => ColumnBuilder::Bytea(BinaryBuilder::new()),
             Codec::Date => ColumnBuilder::date(Bounds::Clamp),
@@ -263,7 +266,9 @@ impl ColumnBuilder {
             ColumnBuilder::Text(builder) | ColumnBuilder::Jsonb(builder) => return put_text(builder, cell),
             ColumnBuilder::Bytea(builder) => return put_hex(builder, text::bytea_digits(cell)?),
             ColumnBuilder::Date(builder, bounds) => return put(builder, text::date(cell)?, *bounds),
-            ColumnBuilder::Timestamp(builder, bounds) => return put(builder, text::timestamp(cell)?, *bounds),
+            ColumnBuilder::Timestamp(builder, bounds) => {
+                return put(builder, text::timestamp(cell)?, *bounds);
+            }
             ColumnBuilder::Timestamptz(builder, bounds) => {
                 return put(builder, text::timestamptz(cell)?, *bounds);
             }
@@ -375,11 +380,12 @@ impl Rendered {
     }
 
     fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
-        match (&self.codec, cell) {
-            // Before 16 such a byte comes as it is, and in binary it does everywhere.
-            (Codec::Char, [0x80..=0xFF]) => self.binary(cell),
-            _ => put_text(&mut self.builder, cell),
+        if self.codec == Codec::Char {
+            self.text.clear();
+            forms::system::char_from_text(cell, &mut self.text)?;
+            return put_text(&mut self.builder, &self.text);
         }
+        put_text(&mut self.builder, cell)
     }
 
     fn binary(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
@@ -440,7 +446,7 @@ impl ListBuilder {
     }
 
     fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
-        let (starts_at_one, mut elements) = match text::array_delimited(cell, self.delimiter)? {
+        let (starts_at_one, mut elements) = match text::array(cell, self.delimiter)? {
             ArrayText::Nested => {
                 self.null();
                 return Ok(Landed::lossy(Loss::NestedArray));

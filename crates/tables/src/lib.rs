@@ -12,7 +12,6 @@ mod binary;
 pub mod change;
 mod columns;
 pub mod fold;
-#[allow(dead_code, reason = "the type table takes the forms up one after the other")]
 mod forms;
 pub mod lineage;
 pub mod relation;

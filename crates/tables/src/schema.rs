@@ -214,7 +214,9 @@ impl Column {
         }
         if self.codec.reads(codec) {
             Verdict::Fits
-        } else if codec.reads(&self.codec) || (self.lake == spec.resolved.lake && self.codec.means_what(codec)) {
+        } else if codec.reads(&self.codec)
+            || (self.lake == spec.resolved.lake && self.codec.means_what(codec))
+        {
             Verdict::Adopts
         } else {
             Verdict::Replaces
@@ -267,7 +269,9 @@ impl LakeType {
             LakeType::Struct(fields) => {
                 let own: Vec<Option<i32>> = fields.iter().map(|_| ids.next()).collect();
                 let fields = fields.iter().zip(own);
-                DataType::Struct(fields.map(|(field, id)| lake_field(&field.name, &field.lake, id, ids)).collect())
+                DataType::Struct(
+                    fields.map(|(field, id)| lake_field(&field.name, &field.lake, id, ids)).collect(),
+                )
             }
         }
     }

@@ -485,13 +485,8 @@ pub(crate) enum Element<'a> {
     Value(&'a [u8]),
 }
 
-/// Reads up to an array's first element.
-pub(crate) fn array(text: &[u8]) -> Result<ArrayText<'_>, Malformed> {
-    array_delimited(text, b',')
-}
-
-/// Also of elements that something else than a comma separates: boxes have a semicolon.
-pub(crate) fn array_delimited(text: &[u8], delimiter: u8) -> Result<ArrayText<'_>, Malformed> {
+/// Reads up to an array's first element. What separates elements depends on their type: boxes have a semicolon.
+pub(crate) fn array(text: &[u8], delimiter: u8) -> Result<ArrayText<'_>, Malformed> {
     let mut rest = text;
     let mut dimensions = 0_u32;
     let mut starts_at_one = true;

@@ -158,7 +158,7 @@ pub struct Misfit {
 }
 
 impl Resolved {
-    fn new(codec: Codec, type_name: String) -> Resolved {
+    pub(crate) fn new(codec: Codec, type_name: String) -> Resolved {
         Resolved {
             lake: codec.lake(),
             has_binary_decoder: codec.has_binary_decoder(),
@@ -172,7 +172,9 @@ impl Resolved {
     /// The type in another form, if it has it.
     fn in_form(self, form: Form, rule: ChosenBy) -> Resolved {
         match self.codec.in_form(form) {
-            Some(codec) => Resolved { chosen_by: rule, misfit: self.misfit, ..Resolved::new(codec, self.type_name) },
+            Some(codec) => {
+                Resolved { chosen_by: rule, misfit: self.misfit, ..Resolved::new(codec, self.type_name) }
+            }
             None => Resolved { misfit: Some(Misfit { rule, form, valid: self.codec.forms() }), ..self },
         }
     }
@@ -187,6 +189,11 @@ impl TypeCatalog {
     /// What the configuration wants.
     pub fn rules(&self) -> &TypeRules {
         &self.rules
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_extension(name: &str) -> Option<Codec> {
+        built_in::of_extension(name, -1)
     }
 
     /// Adds facts of a type; later facts win.
@@ -217,7 +224,11 @@ impl TypeCatalog {
 
     /// The lake type of a type; what is unknown is text.
     pub fn resolve(&self, oid: Oid, type_modifier: i32) -> Resolved {
-        self.resolve_reference(oid, type_modifier, &mut Budget { references: REFERENCES_MAX, depth: DEPTH_MAX })
+        self.resolve_reference(
+            oid,
+            type_modifier,
+            &mut Budget { references: REFERENCES_MAX, depth: DEPTH_MAX },
+        )
     }
 
     /// The lake type of a column. Its table may have had several names.

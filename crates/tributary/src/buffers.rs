@@ -122,7 +122,10 @@ impl Buffers {
         let appended = buffer.builder.append(stamp, change).map_err(|error| {
             if matches!(error, CellError::NoBinaryReader { .. }) {
                 self.wants_text = true;
-                return Error::transient("a published type is read as text only, so the stream is asked for text").caused_by(error);
+                return Error::transient(
+                    "a published type is read as text only, so the stream is asked for text",
+                )
+                .caused_by(error);
             }
             unreadable(change, stamp, error)
         })?;

@@ -643,7 +643,8 @@ impl Problem {
 
 /// The nearest of the words that are valid, and all of them if they are few.
 fn hint_of_words(written: &str, valid: &[String]) -> String {
-    let all = if valid.len() <= WORDS_SHOWN { format!("there are: {}", valid.join(", ")) } else { String::new() };
+    let all =
+        if valid.len() <= WORDS_SHOWN { format!("there are: {}", valid.join(", ")) } else { String::new() };
     match keys::nearest(written, valid.iter().map(String::as_str)) {
         Some(meant) if all.is_empty() => format!("did you mean `{meant}`?"),
         Some(meant) => format!("did you mean `{meant}`? {all}"),
@@ -685,7 +686,8 @@ const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration
 const OVERRIDE: &str = "types.override";
 /// Where forms by column stand.
 const COLUMNS: &str = "types.columns";
-const COLUMN_GLOBS: &str = "globs are on schema.table.column, `*` any text and `?` one character: \"public.orders.price\"";
+const COLUMN_GLOBS: &str =
+    "globs are on schema.table.column, `*` any text and `?` one character: \"public.orders.price\"";
 /// More words than these are no help.
 const WORDS_SHOWN: usize = 24;
 const GLOBS: &str =

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Decimal128Builder, FixedSizeBinaryBuilder, Float64Builder, Int64Builder, MapArray,
-    NullBufferBuilder, StringBuilder, StructArray, Time64MicrosecondBuilder,
+    ArrayRef, BinaryBuilder, Decimal128Builder, FixedSizeBinaryBuilder, Float64Builder, Int64Builder,
+    MapArray, NullBufferBuilder, StringBuilder, StructArray, Time64MicrosecondBuilder,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, FieldRef, Fields};
@@ -85,8 +85,13 @@ impl Shaped {
                 Ok(Landed { loss, bytes: 0 })
             }
             Kind::Money(builder, precision) => {
-                let cents = read(cell, forms::money::hundredths_from_text, forms::money::hundredths_from_binary)?;
-                put(builder, text::signed(Some(cents.unsigned_abs().into()), cents < 0, *precision), Bounds::Clamp)
+                let cents =
+                    read(cell, forms::money::hundredths_from_text, forms::money::hundredths_from_binary)?;
+                put(
+                    builder,
+                    text::signed(Some(cents.unsigned_abs().into()), cents < 0, *precision),
+                    Bounds::Clamp,
+                )
             }
             Kind::Xid8(builder, precision) => {
                 let xid = read(cell, forms::system::xid8_from_text, forms::system::xid8_from_binary)?;
@@ -148,7 +153,8 @@ impl Shaped {
                 Held::Clamped(_, loss) | Held::Nothing(loss) => parts.nothing(loss),
             },
             Kind::Point(parts) => {
-                let point = read(cell, forms::geometric::Point::from_text, forms::geometric::Point::from_binary)?;
+                let point =
+                    read(cell, forms::geometric::Point::from_text, forms::geometric::Point::from_binary)?;
                 parts.row([Cell::Binary(&point.x.to_be_bytes()), Cell::Binary(&point.y.to_be_bytes())])
             }
             Kind::Sparsevec(parts) => sparsevec(parts, cell),
@@ -229,7 +235,9 @@ impl Shaped {
             | Kind::Record(parts, _) => Arc::new(parts.finish()?),
             Kind::Multirange(list) | Kind::Vector(list) | Kind::Halfvec(list) => Arc::new(list.finish()?),
             Kind::Hstore(pairs) => Arc::new(pairs.finish()?),
-            Kind::Nothing => return Err(ArrowError::SchemaError("a form that its type does not have".to_owned())),
+            Kind::Nothing => {
+                return Err(ArrowError::SchemaError("a form that its type does not have".to_owned()));
+            }
         })
     }
 }
@@ -238,8 +246,12 @@ impl Kind {
     fn new(of: &Codec, form: Option<Form>, data_type: &DataType) -> Kind {
         match (of, form) {
             (Codec::NumericText, Some(Form::Double)) => Kind::Double(Float64Builder::new()),
-            (Codec::Money, Some(Form::Decimal { precision, .. })) => Kind::Money(decimals(data_type), precision),
-            (Codec::Xid8, Some(Form::Decimal { precision, .. })) => Kind::Xid8(decimals(data_type), precision),
+            (Codec::Money, Some(Form::Decimal { precision, .. })) => {
+                Kind::Money(decimals(data_type), precision)
+            }
+            (Codec::Xid8, Some(Form::Decimal { precision, .. })) => {
+                Kind::Xid8(decimals(data_type), precision)
+            }
             (Codec::PgLsn, Some(Form::Long)) => Kind::PgLsn(Int64Builder::new()),
             (Codec::Time, Some(Form::Micros)) => Kind::Micros(Int64Builder::new()),
             (Codec::Time, Some(Form::Time)) => Kind::Time(Time64MicrosecondBuilder::new()),
@@ -301,7 +313,8 @@ impl Parts {
             // A damaged schema, which the batch refuses.
             _ => Fields::empty(),
         };
-        let children = codecs.iter().zip(&fields).map(|(codec, field)| ColumnBuilder::new(codec, field.data_type()));
+        let children =
+            codecs.iter().zip(&fields).map(|(codec, field)| ColumnBuilder::new(codec, field.data_type()));
         Parts { children: children.collect(), fields, validity: NullBufferBuilder::new(0), rows: 0 }
     }
 
@@ -433,7 +446,8 @@ fn digits_of(number: &[u8]) -> (Vec<u8>, i64) {
     let mantissa = parts.next().unwrap_or_default();
     let exponent = parts.next().and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
     let mut digits: Vec<u8> = mantissa.iter().copied().filter(u8::is_ascii_digit).collect();
-    let whole = mantissa.iter().take_while(|byte| **byte != b'.').filter(|byte| byte.is_ascii_digit()).count();
+    let whole =
+        mantissa.iter().take_while(|byte| **byte != b'.').filter(|byte| byte.is_ascii_digit()).count();
     let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
     digits.drain(..zeros);
     while digits.last() == Some(&b'0') {

@@ -105,7 +105,8 @@ fn parts<const N: usize>(glob: &str, form: &'static str) -> Result<[Vec<Token>; 
             }
             '[' | ']' | '{' | '}' => {
                 return Err(wrong(
-                    "has a bracket; only * and ? are wild, and a backslash makes any character literal".to_owned(),
+                    "has a bracket; only * and ? are wild, and a backslash makes any character literal"
+                        .to_owned(),
                 ));
             }
             literal => tokens.push(Token::Literal(literal)),

@@ -6,8 +6,8 @@
 //! Fails: [`Malformed`] on another style, or parts out of their order.
 
 use crate::binary::{take, write};
-use crate::types::Loss;
 use crate::text::{Held, Malformed, fraction_micros, int32, natural, pair, split_once};
+use crate::types::Loss;
 
 /// An interval as Postgres stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,7 +45,7 @@ pub(crate) fn iso_wkb(ewkb: &[u8], wkb: &mut Vec<u8>) -> Result<Held<i32>, Malfo
         *left = after;
         let header = Header::take(&mut rest)?;
         srid.get_or_insert(header.srid);
-        let Some(kind) = header.kind() else { return Ok(Held::Nothing) };
+        let Some(kind) = header.kind() else { return Ok(Held::Nothing(crate::types::Loss::Shape)) };
         wkb.push(LITTLE_ENDIAN);
         wkb.extend_from_slice(&header.iso_code().to_le_bytes());
         match kind {

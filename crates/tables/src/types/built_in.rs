@@ -54,14 +54,16 @@ impl BuiltIn {
             Modifier::None => (codec, name.to_owned()),
             Modifier::Numeric => match numeric_modifier(type_modifier) {
                 None => (codec, name.to_owned()),
-                Some((precision, scale)) => (decimal(precision, scale), format!("{name}({precision},{scale})")),
+                Some((precision, scale)) => {
+                    (decimal(precision, scale), format!("{name}({precision},{scale})"))
+                }
             },
-            Modifier::Length | Modifier::Plain | Modifier::Width | Modifier::Interval if type_modifier < 0 => {
+            Modifier::Length | Modifier::Plain | Modifier::Width | Modifier::Interval
+                if type_modifier < 0 =>
+            {
                 (codec, name.to_owned())
             }
-            Modifier::Length => {
-                (codec, format!("{name}({})", type_modifier.saturating_sub(MODIFIER_HEADER)))
-            }
+            Modifier::Length => (codec, format!("{name}({})", type_modifier.saturating_sub(MODIFIER_HEADER))),
             Modifier::Plain => (codec, format!("{name}({type_modifier})")),
             Modifier::Width => (Codec::Bit, format!("{name}({type_modifier})")),
             Modifier::Interval => match type_modifier & INTERVAL_PRECISION_MASK {
@@ -93,7 +95,17 @@ pub(super) fn of_extension(name: &str, type_modifier: i32) -> Option<Codec> {
 
 /// The names that [`of_extension`] knows.
 pub(super) const EXTENSION_TYPES: [&str; 11] = [
-    "citext", "ltree", "lquery", "ltxtquery", "hstore", "cube", "vector", "halfvec", "sparsevec", "geometry", "geography",
+    "citext",
+    "ltree",
+    "lquery",
+    "ltxtquery",
+    "hstore",
+    "cube",
+    "vector",
+    "halfvec",
+    "sparsevec",
+    "geometry",
+    "geography",
 ];
 
 /// PostGIS's `TYPMOD_GET_SRID`: 21 bits, signed, from bit 8.

@@ -584,8 +584,12 @@ impl Codec {
                 form == other_form && of.means_what(other)
             }
             // Exact text is what most types are anyway.
-            (Codec::As { form: Form::String, .. }, other) => other.lake() == LakeType::Utf8 && !other.is_shaped(),
-            (this, Codec::As { form: Form::String, .. }) => this.lake() == LakeType::Utf8 && !this.is_shaped(),
+            (Codec::As { form: Form::String, .. }, other) => {
+                other.lake() == LakeType::Utf8 && !other.is_shaped()
+            }
+            (this, Codec::As { form: Form::String, .. }) => {
+                this.lake() == LakeType::Utf8 && !this.is_shaped()
+            }
             // They only differ in what becomes of values beyond the bounds.
             (Codec::As { form: Form::Null | Form::Error, of }, other)
             | (other, Codec::As { form: Form::Null | Form::Error, of }) => **of == *other,
@@ -626,12 +630,9 @@ impl Codec {
 
     fn add_losses(&self, losses: &mut Vec<Loss>) {
         match self {
-            Codec::Decimal { .. } => losses.extend([
-                Loss::NotANumber,
-                Loss::Infinity,
-                Loss::OutOfRange,
-                Loss::Precision,
-            ]),
+            Codec::Decimal { .. } => {
+                losses.extend([Loss::NotANumber, Loss::Infinity, Loss::OutOfRange, Loss::Precision])
+            }
             Codec::Date | Codec::Timestamp | Codec::Timestamptz => {
                 losses.extend([Loss::OutOfRange, Loss::Infinity]);
             }

@@ -96,7 +96,9 @@ impl TypeRules {
             None if !name.contains('.') => {
                 return Err(RuleError {
                     key: key.to_owned(),
-                    what: format!("there is no built-in type `{key}`; a type of the database is written `schema.name`"),
+                    what: format!(
+                        "there is no built-in type `{key}`; a type of the database is written `schema.name`"
+                    ),
                     written: key.to_owned(),
                     valid: known_names(),
                 });

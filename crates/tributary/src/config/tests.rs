@@ -155,18 +155,12 @@ fn what_types_cannot_forbid_is_placed() {
             "t.toml:6:10: `memory.budget` is 1MiB, and not between 32MiB and 1TiB",
         ),
         ("[http]\nlisten = \"9187\"", "t.toml:6:10: `9187` is not an address and port"),
-        (
-            "[types.override]\nnumeric = \"time\"",
-            "t.toml:6:11: numeric has no form `time`",
-        ),
+        ("[types.override]\nnumeric = \"time\"", "t.toml:6:11: numeric has no form `time`"),
         (
             "[types.override]\nnumerik = \"double\"",
             "t.toml:6:11: there is no built-in type `numerik`; a type of the database is written `schema.name`",
         ),
-        (
-            "[types.columns]\n\"public.orders.price\" = \"duble\"",
-            "t.toml:6:25: no form is called `duble`",
-        ),
+        ("[types.columns]\n\"public.orders.price\" = \"duble\"", "t.toml:6:25: no form is called `duble`"),
         (
             "[types.columns]\n\"orders.price\" = \"double\"",
             "t.toml:6:18: glob `orders.price` has too few dots; write schema.table.column, for example public.orders.price",
@@ -206,9 +200,14 @@ fn forms_that_are_meant_are_named() {
 
 #[test]
 fn forms_come_from_file_and_environment() {
-    let text = format!("{REQUIRED}[types.override]\nuuid = \"native\"\n[types.columns]\n\"a.b.c\" = \"json\"\n");
-    let config = with_environment(&text, &[("TRIBUTARY_TYPES__OVERRIDE__NUMERIC", "decimal(38,9)")]).expect("valid");
-    assert_eq!(config.types.r#override.iter().collect::<Vec<_>>(), [("numeric", "decimal(38,9)"), ("uuid", "native")]);
+    let text =
+        format!("{REQUIRED}[types.override]\nuuid = \"native\"\n[types.columns]\n\"a.b.c\" = \"json\"\n");
+    let config =
+        with_environment(&text, &[("TRIBUTARY_TYPES__OVERRIDE__NUMERIC", "decimal(38,9)")]).expect("valid");
+    assert_eq!(
+        config.types.r#override.iter().collect::<Vec<_>>(),
+        [("numeric", "decimal(38,9)"), ("uuid", "native")]
+    );
     let variables = [
         ("TRIBUTARY_TYPES__COLUMNS", "public.t.a=decimal(20,3), public.t.b = double"),
         ("TRIBUTARY_TYPES__PROFILE", "native"),
@@ -220,7 +219,8 @@ fn forms_come_from_file_and_environment() {
         [("public.t.a", "decimal(20,3)"), ("public.t.b", "double")]
     );
     assert!(config.types.refuses_loss() && config.types.profile == Profile::Native);
-    let error = with_environment(&text, &[("TRIBUTARY_TYPES__OVERRIDE", "uuid=time")]).expect_err("no such form");
+    let error =
+        with_environment(&text, &[("TRIBUTARY_TYPES__OVERRIDE", "uuid=time")]).expect_err("no such form");
     assert_eq!(error.to_string(), "TRIBUTARY_TYPES__OVERRIDE: uuid has no form `time`");
 }
 

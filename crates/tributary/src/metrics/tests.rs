@@ -51,6 +51,7 @@ fn the_labels_of_a_million_columns_are_bounded() {
     let text = metrics.render();
     let series = text.lines().filter(|line| line.starts_with("tributary_lossy_cells_total{")).count();
     assert_eq!(series, LOSSY_COLUMNS_MAX + 1);
-    let others = "tributary_lossy_cells_total{column=\"(others)\",reason=\"out_of_range\",table=\"(others)\"} 50";
+    let others =
+        "tributary_lossy_cells_total{column=\"(others)\",reason=\"out_of_range\",table=\"(others)\"} 50";
     assert!(text.contains(others));
 }

@@ -22,7 +22,7 @@ use super::{Context, Until, bootstrap, publication, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::source::{Received, Sql, Stream, catalog, slot};
+use crate::source::{self, Received, Sql, Stream, catalog, slot};
 use crate::status::{SlotStatus, State};
 
 mod events;
@@ -138,6 +138,17 @@ impl<'c> Streaming<'c> {
         let outcome = self.stream_on().await;
         self.observe();
         self.context.text_only |= self.buffers.wants_text();
+        let outcome = match outcome {
+            // A type without a send form within another one: only as text can the server send it.
+            Err(error) if source::is_undefined_function(&error) && !self.context.text_only => {
+                self.context.text_only = true;
+                Err(Error::transient(
+                    "the server has no binary form of a value, so the stream is asked for text",
+                )
+                .caused_by(error))
+            }
+            outcome => outcome,
+        };
         // Nothing of this attempt goes on beside the next one.
         let Streaming { writer, stream, .. } = self;
         writer.abandon().await;

@@ -117,7 +117,8 @@ struct World {
 impl World {
     fn new(exclude: &[String]) -> World {
         let selection = Selection::new(&["*.*".to_owned()], exclude).unwrap();
-        let settings = FoldSettings { selection, fold_to_root: true, mark_truncate: true, types: TypeRules::default() };
+        let settings =
+            FoldSettings { selection, fold_to_root: true, mark_truncate: true, types: TypeRules::default() };
         World { fold: Fold::new(settings), next: 1, lsn: 0x100, columns: [0; 6] }
     }
 

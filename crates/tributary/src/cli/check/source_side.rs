@@ -18,7 +18,7 @@ use super::lake_side::Log;
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::existing_rows;
+use crate::pipeline::{existing_rows, mapping};
 use crate::pipeline::{publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
@@ -236,6 +236,7 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
     }
     identities(report, sql, names).await;
     mixed_identities(report, &facts);
+    types(report, sql, config, facts).await;
     if config.snapshot.mode == SnapshotMode::Initial && slot_is_new {
         match existing_rows::in_published(sql, config).await {
             Ok(Some(existing)) => report.warn(
@@ -246,6 +247,35 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
             Ok(None) => report.ok("existing rows", "none"),
             Err(error) => report.error("existing rows", &error),
         }
+    }
+}
+
+/// What [types] says, against the columns that there are.
+async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts) {
+    let (Some(tables), Some(rules)) = (
+        report.take("types", mapping::of_published(sql, config, facts).await),
+        report.take("types", config.types.rules()),
+    ) else {
+        return;
+    };
+    let unused = mapping::unused(&rules, &tables);
+    for key in &unused {
+        report.warn(
+            "types",
+            format!("`{key}` in [types.columns] names no published column"),
+            "`tributary inspect types` lists them",
+        );
+    }
+    match mapping::refuse_misfits(config, &tables) {
+        Err(error) => report.error("types", &error),
+        Ok(()) if unused.is_empty() => {
+            let columns: usize = tables.iter().map(|table| table.columns.len()).sum();
+            report.ok(
+                "types",
+                format!("{columns} columns have a lake type; `tributary inspect types` lists them"),
+            );
+        }
+        Ok(()) => {}
     }
 }
 
