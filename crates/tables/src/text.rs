@@ -483,7 +483,7 @@ pub(crate) fn array(text: &[u8]) -> Result<ArrayText<'_>, Malformed> {
     array_delimited(text, b',')
 }
 
-/// Also of elements that something else than a comma separates: boxes have a semicolon.
+/// Also of elements that something else than a comma separates: `typdelim` of a box is `;`, that of a geometry `:`.
 pub(crate) fn array_delimited(text: &[u8], delimiter: u8) -> Result<ArrayText<'_>, Malformed> {
     let mut rest = text;
     let mut dimensions = 0_u32;
