@@ -3,9 +3,9 @@
 
     send_forms.py 'host=… port=… user=postgres dbname=postgres' … > crates/tables/src/forms/goldens.tsv
 
-Give a server of 15 and one of 18, and for a full file servers that have hstore, ltree, cube, pgvector and PostGIS between
-them: a type that no server has is an error. Values that servers render differently are one too, unless they say since when they
-are what they are. Each line is a type, the text as COPY writes it, and the send form in hexadecimal digits.
+Give servers of several versions that have hstore, ltree, cube, pgvector and PostGIS between them: a type that no server has
+is an error. Values that servers print differently are one too, unless they say since which version they are what they are.
+Each line is a type, the text as COPY writes it, and the send form in hexadecimal digits.
 """
 
 import sys
@@ -31,9 +31,9 @@ VALUES = {
         "0", "1 month", "-1 month", "1 year", "-1 year", "2 years", "13 months", "-13 months", "1 day", "-1 day", "2 days", "1 mon -1 day",
         "-1 mon 1 day", "-1 year 1 mon", "1 day -1 second", "-1 day 1 second", "-1 mon -1 day 00:00:01", "-1 mon 1 day -00:00:01",
         "1 year 2 mons 3 days 04:05:06.789", "-1 year -2 mons -3 days -04:05:06.789", "1 mon -1 day 1 microsecond", "00:00:00.000001",
-        "-00:00:00.000001", "00:00:00.1", "00:00:00.100001", "100:00:00", "-100:00:00", "2562047788:00:54.775807",
-        "-2562047788:00:54.775807", "178956970 years 7 mons", "-178956970 years -8 mons", "2147483647 days", "-2147483648 days",
-        "178956970 years 7 mons 2147483647 days 2562047788:00:54.775806", "59.999999 seconds", "59 min", "-1 hour", "12 mons",
+        "-00:00:00.000001", "00:00:00.1", "00:00:00.100001", "100:00:00", "-100:00:00", ("2562047788:00:54.775807", 15),
+        ("-2562047788:00:54.775807", 15), "178956970 years 7 mons", "-178956970 years -8 mons", "2147483647 days", "-2147483648 days",
+        ("178956970 years 7 mons 2147483647 days 2562047788:00:54.775806", 15), "59.999999 seconds", "59 min", "-1 hour", "12 mons",
         "1 mon 00:00:00.5", "-1 mon 00:00:00.5", "-1 day 00:00:00.5", "1 day 23:59:59.999999", "36 hours", "-25 months 7 days",
         ("infinity", 17), ("-infinity", 17),
     ],
@@ -113,6 +113,10 @@ VALUES = {
     "inet[]": ["{::1,10.0.0.0/8}"],
     "timetz[]": ["{12:00:00+01}"],
     "point[]": ['{"(1,2)",NULL}'],
+    "hstore[]": ['{"\\"a\\"=>\\"1\\"",""}'],
+    "vector[]": ['{"[1,2]",NULL}'],
+    "tsquery[]": ["{a,'b & c'}"],
+    "bit(3)[]": ["{101,NULL}"],
     "tid[]": ['{"(1,2)"}'],
     "jsonpath": ["$", "$.a[*].b ? (@ > 1)", 'strict $."a b"', '$.a like_regex "^x"', "$[0 to last]"],
     "tsvector": [
@@ -153,6 +157,7 @@ CURVES = [
 ]
 VALUES["geometry"] = POINTS + SHAPES + CURVES
 VALUES["geography"] = POINTS + SHAPES
+VALUES["geometry[]"] = ["{}", "{POINT(1 2):NULL:LINESTRING(0 0\\,1 1)}"]
 # What these are in ISO WKB, which ST_AsBinary gives with the SRID left out.
 WKB = ("geometry", "geography")
 
@@ -197,7 +202,7 @@ def main():
                 pass
         connection.execute(PRELUDE)
         servers.append((connection.info.server_version // 10000, connection))
-    versions = " and ".join(str(major) for major in sorted({major for major, _ in servers}))
+    versions = ", ".join(str(major) for major in sorted({major for major, _ in servers}))
     print(f"# Type, text as COPY writes it, and send form of values, from PostgreSQL {versions} by tests/oracle/send_forms.py.")
     print("# Intervals have their ISO 8601 text and geometries their ISO WKB behind.")
     for kind, values in VALUES.items():

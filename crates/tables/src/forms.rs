@@ -1,13 +1,15 @@
 //! The less common types: the text that Postgres would have printed for their send form, and what is inside.
 //!
-//! Owns: a renderer `<type>(bytes, text)` a type, and a reader from text and from binary wherever the lake has more than text
-//! for it. A family has a module.
-//! Does not: choose the lake type (`types`), fill columns (`columns`), or read the everyday types (`text`, `binary`).
-//! Holds: a rendered text is Postgres's own, byte for byte, and both readers of a type agree. Nothing here has a renderer
-//! whose text needs more than the bytes: `regproc`, `regclass` and their kin (names), `pg_ndistinct`, `pg_dependencies`,
-//! `pg_mcv_list` and the BRIN summaries (sent as opaque bytes); or that has no send form: `aclitem`, `gtsvector`, `isn`'s,
-//! `seg`, `query_int`. These are asked for as text.
-//! Fails: [`Malformed`](crate::text::Malformed). No announced count is believed before the bytes are there.
+//! Owns: for each type a renderer `<type>(bytes, text)`, and readers of its text and its send form where the lake may hold
+//! more than text of it. Each family has a module.
+//! Does not: choose lake types (`types`), fill columns (`columns`), or read the everyday types (`text`, `binary`). There is
+//! no renderer where the bytes do not say the text: `regclass` and its kin have names; `pg_ndistinct`, `pg_dependencies`,
+//! `pg_mcv_list` and the BRIN summaries are opaque. Nor where there is no send form: `aclitem`, `gtsvector`, `query_int`,
+//! `seg`, those of `isn`, PostGIS's `box2d`, `box3d` and `spheroid`. These are asked for as text.
+//! Holds: a rendered text is the server's own, byte for byte, and both readers of a type agree. Two bytes mean different
+//! texts by version and are rendered as the newer one: an infinite interval (17) and a `"char"` from 0x80 on (16).
+//! Fails: [`Malformed`](crate::text::Malformed); what was written until then is void. No announced count is believed
+//! before the bytes are there.
 
 pub(crate) mod bits;
 pub(crate) mod cube;

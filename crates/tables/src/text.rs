@@ -485,7 +485,8 @@ pub(crate) enum Element<'a> {
     Value(&'a [u8]),
 }
 
-/// Reads up to an array's first element. What separates elements depends on their type: boxes have a semicolon.
+/// Reads up to an array's first element. Between elements stands the `typdelim` of their type: that of a box is `;`, that of a
+/// geometry `:`.
 pub(crate) fn array(text: &[u8], delimiter: u8) -> Result<ArrayText<'_>, Malformed> {
     let mut rest = text;
     let mut dimensions = 0_u32;

@@ -67,8 +67,8 @@ impl Network {
     }
 }
 
-/// As `pg_inet_net_ntop` does it: the first longest run of two zero words or more becomes `::`, and what looks like an embedded IPv4
-/// address is printed as one.
+/// As `pg_inet_net_ntop` does it: the first longest run of two zero words or more becomes `::`, and what looks like an
+/// embedded IPv4 address is printed as one.
 fn render_v6(bytes: [u8; 16], text: &mut Vec<u8>) {
     let (words, _) = bytes.as_chunks::<2>();
     let words = words.iter().map(|word| u16::from_be_bytes(*word));

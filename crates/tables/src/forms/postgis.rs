@@ -2,8 +2,8 @@
 //!
 //! Owns: the text of their EWKB, and the way from EWKB to ISO WKB and an SRID.
 //! Does not: know what a coordinate means; the bits of every float are kept, those of NaN too.
-//! Holds: what comes out is little-endian and as long as what went in, but for the SRID.
-//! Fails: [`Malformed`] on bytes that are not one geometry. A kind of geometry that we do not know is [`Held::Nothing`].
+//! Holds: what comes out is little-endian and as long as what went in, but for the SRID. Empty parts of a collection stay.
+//! Fails: [`Malformed`] on bytes that are not one geometry; a kind of geometry that we do not know is [`Held::Nothing`].
 
 use crate::binary::take;
 use crate::text::{Held, Malformed, hex_digit};
@@ -104,8 +104,8 @@ impl Header {
             2 | 8 => Some(Kind::Line),
             // Polygon and Triangle, which has one ring.
             3 | 17 => Some(Kind::Polygon),
-            // MultiPoint, MultiLineString, MultiPolygon, GeometryCollection, CompoundCurve, CurvePolygon, MultiCurve, MultiSurface,
-            // PolyhedralSurface and TIN.
+            // MultiPoint, MultiLineString, MultiPolygon, GeometryCollection, CompoundCurve, CurvePolygon, MultiCurve,
+            // MultiSurface, PolyhedralSurface and TIN.
             4..=7 | 9..=12 | 15 | 16 => Some(Kind::Collection),
             _ => None,
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns: a piece of text that may hold what separates it from the next, as `range_out` and `record_out` write it.
 //! Does not: know the quotes of arrays, `hstore` or text search, which differ.
-//! Holds: reading a written piece gives it back; an empty piece is not a missing one.
+//! Holds: reading a written piece gives it back; an empty piece is not a missing one. A space is what `isspace` says on
+//! Linux, in any encoding.
 //! Fails: [`Malformed`] on quotes that do not end.
 
 use std::borrow::Cow;

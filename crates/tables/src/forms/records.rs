@@ -1,7 +1,7 @@
 //! Composites of any fields.
 //!
 //! Owns: the fields of a composite, from text and from binary, and its text.
-//! Does not: know the fields' types: the caller renders and reads them. A send form brings their OIDs, a text brings nothing.
+//! Does not: know the fields' types: the caller renders and reads them. Only a send form brings their OIDs.
 //! Holds: NULL and the empty text differ.
 //! Fails: [`Malformed`] on fields that are not as many as announced, or text that Postgres does not print.
 
@@ -66,7 +66,8 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, Malformed> {
     Ok(Field { type_oid, value: element(rest)? })
 }
 
-/// The fields of a text, `None` for NULL. A composite without fields prints as one whose only field is NULL does, and is read so.
+/// The fields of a text, `None` for NULL. A composite without fields prints as one whose only field is NULL does, and is
+/// read so.
 pub(crate) fn fields_from_text(
     text: &[u8],
 ) -> Result<impl Iterator<Item = Result<Piece<'_>, Malformed>>, Malformed> {

@@ -55,9 +55,11 @@ fn write_lexeme(lexeme: &[u8], text: &mut Vec<u8>) {
 /// Writes `'fat' & !( 'cat' | 'rat' )` as the `infix` of Postgres does.
 pub(crate) fn tsquery(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
     let nodes = query_nodes(bytes)?;
-    let Some(root) = nodes.len().checked_sub(1) else { return Ok(()) };
+    if nodes.is_empty() {
+        return Ok(());
+    }
     // What is still to be written, the next last.
-    let mut steps = vec![Step::Operand { place: root, priority: 0, is_right_of_phrase: false }];
+    let mut steps = vec![Step::Operand { place: 0, priority: 0, is_right_of_phrase: false }];
     while let Some(step) = steps.pop() {
         match step {
             Step::Operator(operator) => operator.render(text),
@@ -68,14 +70,18 @@ pub(crate) fn tsquery(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed>
                         write_lexeme(lexeme, text);
                         render_flags(weights, is_prefix, text);
                     }
-                    Node::Operation { operator, left, right } => {
+                    Node::Operation { operator, left } => {
                         let priority = operator.priority();
                         let is_phrase = matches!(operator, Operator::Phrase { .. });
                         if priority < outer || is_phrase && is_right_of_phrase {
                             text.extend_from_slice(b"( ");
                             steps.push(Step::Close);
                         }
-                        steps.push(Step::Operand { place: right, priority, is_right_of_phrase: is_phrase });
+                        steps.push(Step::Operand {
+                            place: place + 1,
+                            priority,
+                            is_right_of_phrase: is_phrase,
+                        });
                         steps.push(Step::Operator(operator));
                         steps.extend(left.map(|place| Step::Operand {
                             place,
@@ -108,11 +114,10 @@ enum Node<'a> {
         weights: u8,
         is_prefix: bool,
     },
-    /// Operands by their place among the nodes; a negation has none to its left.
+    /// The right operand is the next node; a negation has none to its left.
     Operation {
         operator: Operator,
         left: Option<usize>,
-        right: usize,
     },
 }
 
@@ -145,60 +150,50 @@ impl Operator {
     }
 }
 
-/// What a query's send form announces next.
-enum Token<'a> {
-    Lexeme { lexeme: &'a [u8], weights: u8, is_prefix: bool },
-    Operator(Operator),
-}
-
-/// The nodes of a query, operands before their operator, so that the root is the last.
+/// The nodes of a query in the order they are sent in: an operator, its right operand, its left operand.
 fn query_nodes(bytes: &[u8]) -> Result<Vec<Node<'_>>, Malformed> {
     let mut rest = bytes;
     let count = u32::from_be_bytes(take(&mut rest)?);
-    let mut tokens = Vec::new();
+    let mut nodes = Vec::new();
     for _ in 0..count {
-        tokens.push(take_token(&mut rest)?);
+        nodes.push(take_node(&mut rest)?);
     }
     if !rest.is_empty() {
         return Err(Malformed);
     }
-    let mut nodes = Vec::new();
-    // An operator is sent before its operands, the right one before the left one: backwards, these are met first.
+    // Backwards, the operands are met before their operator.
     let mut operands = Vec::new();
-    for token in tokens.into_iter().rev() {
-        nodes.push(match token {
-            Token::Lexeme { lexeme, weights, is_prefix } => Node::Lexeme { lexeme, weights, is_prefix },
-            Token::Operator(operator) => {
-                let right = operands.pop().ok_or(Malformed)?;
-                let left = match operator {
-                    Operator::Not => None,
-                    Operator::And | Operator::Or | Operator::Phrase { .. } => {
-                        Some(operands.pop().ok_or(Malformed)?)
-                    }
-                };
-                Node::Operation { operator, left, right }
-            }
-        });
-        operands.push(nodes.len() - 1);
+    for (place, node) in nodes.iter_mut().enumerate().rev() {
+        if let Node::Operation { operator, left } = node {
+            operands.pop().ok_or(Malformed)?;
+            *left = match operator {
+                Operator::Not => None,
+                Operator::And | Operator::Or | Operator::Phrase { .. } => {
+                    Some(operands.pop().ok_or(Malformed)?)
+                }
+            };
+        }
+        operands.push(place);
     }
     if operands.len() <= 1 { Ok(nodes) } else { Err(Malformed) }
 }
 
-fn take_token<'a>(rest: &mut &'a [u8]) -> Result<Token<'a>, Malformed> {
-    match take(rest)? {
+fn take_node<'a>(rest: &mut &'a [u8]) -> Result<Node<'a>, Malformed> {
+    let operator = match take(rest)? {
         [1] => {
             let [weights, prefix] = take(rest)?;
-            Ok(Token::Lexeme { lexeme: take_lexeme(rest)?, weights, is_prefix: prefix != 0 })
+            return Ok(Node::Lexeme { lexeme: take_lexeme(rest)?, weights, is_prefix: prefix != 0 });
         }
-        [2] => Ok(Token::Operator(match take(rest)? {
+        [2] => match take(rest)? {
             [1] => Operator::Not,
             [2] => Operator::And,
             [3] => Operator::Or,
             [4] => Operator::Phrase { distance: i16::from_be_bytes(take(rest)?) },
             _ => return Err(Malformed),
-        })),
-        _ => Err(Malformed),
-    }
+        },
+        _ => return Err(Malformed),
+    };
+    Ok(Node::Operation { operator, left: None })
 }
 
 /// Writes `:*AB`.

@@ -40,7 +40,12 @@ fn unhex(digits: &str) -> Vec<u8> {
 /// Writes the text of a type's send form, if we have a renderer for it.
 fn render(kind: &str, bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
     if let Some(element) = kind.strip_suffix("[]") {
-        let delimiter = if element == "box" { b';' } else { b',' };
+        // `pg_type.typdelim`
+        let delimiter = match element {
+            "box" => b';',
+            "geometry" => b':',
+            _ => b',',
+        };
         return ArrayBinary::read(bytes)?.render(delimiter, |bytes, text| render(element, bytes, text), text);
     }
     if let Some(subtype) = subtype(kind) {

@@ -2,8 +2,7 @@
 //!
 //! Owns: `vector`, `halfvec` and `sparsevec`: their floats from text and from binary, and their text.
 //! Does not: keep halves as halves; single precision has every one of them.
-//! Holds: a float is the one that the server has, to the bit. Subscripts of a `sparsevec` start at 1 in its text, at 0 in its send
-//! form.
+//! Holds: a float is the one that the server has, to the bit. A subscript is that of the text, from 1 on.
 //! Fails: [`Malformed`] on elements that are not as many as announced.
 
 use crate::binary::{render_float, take, write};
