@@ -37,6 +37,13 @@ pub struct TypeFacts {
     pub kind: TypeKind,
 }
 
+impl TypeFacts {
+    /// An extension's type that is known by its name, in whatever schema it was put.
+    fn is_of_extension(&self) -> bool {
+        matches!(self.kind, TypeKind::Base { .. }) && built_in::of_extension(&self.name, -1).is_some()
+    }
+}
+
 /// The kinds of types.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,11 +283,11 @@ impl TypeCatalog {
 
     fn resolve_learnt(&self, facts: &TypeFacts, type_modifier: i32, budget: &mut Budget) -> Resolved {
         let name = format!("{}.{}", facts.schema, facts.name);
-        let names = [name.as_str(), facts.name.as_str()];
+        let bare = facts.is_of_extension().then_some(facts.name.as_str());
+        let names: Vec<&str> = [name.as_str()].into_iter().chain(bare).collect();
         match &facts.kind {
             TypeKind::Base { is_sent, .. } => {
                 let unknown = if *is_sent { Codec::Other } else { Codec::Unsent };
-                // An extension's type, known by name alone, in whatever schema it was put.
                 let codec = built_in::of_extension(&facts.name, type_modifier).unwrap_or(unknown);
                 self.ruled(codec, name.clone(), &names)
             }
@@ -356,7 +363,8 @@ impl TypeCatalog {
             misfit: resolved.misfit,
             ..Resolved::new(Codec::Array(Box::new(element_codec)), type_name.clone())
         };
-        let bare = self.learnt.get(&element).map(|facts| format!("{}[]", facts.name));
+        let extension = self.learnt.get(&element).filter(|facts| facts.is_of_extension());
+        let bare = extension.map(|facts| format!("{}[]", facts.name));
         let built_in = BUILT_IN.iter().find(|row| row.oid == element.0).map(|row| format!("{}[]", row.name));
         let names = [Some(type_name), bare, built_in];
         let mut names: Vec<&str> = names.iter().flatten().map(String::as_str).collect();

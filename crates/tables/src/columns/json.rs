@@ -15,7 +15,9 @@ pub(super) fn write(codec: &Codec, text: &[u8], json: &mut Vec<u8>) -> Result<Op
     match codec.natural() {
         Codec::Array(element) => return array(element, text, json),
         Codec::Record(fields) => {
-            let values = forms::records::fields_from_text(text)?.collect::<Result<Vec<_>, _>>()?;
+            // One more than there should be is enough to know.
+            let values = forms::records::fields_from_text(text)?.take(fields.len() + 1);
+            let values = values.collect::<Result<Vec<_>, _>>()?;
             if values.len() != fields.len() {
                 string(text, json);
                 return Ok(Some(Loss::Shape));

@@ -626,14 +626,17 @@ fn record(parts: &mut Parts, codec: &Codec, cell: Cell<'_>) -> Result<Landed, Re
     let Codec::Record(fields) = codec else { return Err(Refusal::Malformed) };
     match cell {
         Cell::Text(text) => {
-            let values = forms::records::fields_from_text(text)?.collect::<Result<Vec<_>, _>>()?;
+            // One more than there should be is enough to know.
+            let values = forms::records::fields_from_text(text)?.take(fields.len() + 1);
+            let values = values.collect::<Result<Vec<_>, _>>()?;
             if values.len() != fields.len() {
                 return parts.nothing(Loss::Shape);
             }
             parts.row(values.iter().map(|value| value.as_deref().map_or(Cell::Null, Cell::Text)))
         }
         Cell::Binary(bytes) => {
-            let values = forms::records::fields_from_binary(bytes)?.collect::<Result<Vec<_>, _>>()?;
+            let values = forms::records::fields_from_binary(bytes)?.take(fields.len() + 1);
+            let values = values.collect::<Result<Vec<_>, _>>()?;
             let is_same = values.len() == fields.len()
                 && values.iter().zip(fields).all(|(value, field)| value.type_oid == field.type_oid);
             if !is_same {

@@ -245,6 +245,10 @@ fn forms_of_types_of_the_database() {
     assert_eq!(misfit.valid, ["string"]);
     assert_eq!(misfit.rule, ChosenBy::Override("public.mood".to_owned()));
     assert!(catalog.rules().need_catalogs());
+    // Only an extension's type goes by its bare name.
+    let mut catalog = ruled(Profile::Portable, &[("numeric", "double"), ("arrays", "json")], &[]);
+    catalog.learn(facts(20_001, "numeric", TypeKind::Enum));
+    assert_eq!(catalog.resolve(Oid(20_001), -1).misfit, None);
 }
 
 #[test]

@@ -63,11 +63,12 @@ pub(crate) fn refuse_misfits(config: &Config, tables: &[Mapped]) -> Result<()> {
 }
 
 /// The same at the start of the daemon, which asks only if there is a rule that needs it.
-pub(super) async fn check_rules(sql: &Sql, config: &Config, facts: &Facts) -> Result<()> {
+pub(super) async fn check_rules(sql: &Sql, config: &Config) -> Result<()> {
     if !config.types.rules()?.need_catalogs() {
         return Ok(());
     }
-    let facts = Facts { roots: facts.roots.clone(), types: facts.types.clone(), ..Facts::default() };
+    let folds_to_root = config.partitions.folds_to_root();
+    let facts = catalog::facts_all(sql, &config.source.publication, folds_to_root).await?;
     refuse_misfits(config, &of_published(sql, config, facts).await?)
 }
 

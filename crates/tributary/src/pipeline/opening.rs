@@ -45,6 +45,7 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
     let sql = connect_sql(&context.catalog_options).await?;
+    mapping::check_rules(&sql, &context.config).await?;
     let mut state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
@@ -310,7 +311,6 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
     if facts.roots.is_empty() {
         warn!(publications = ?config.source.publication, "the publication has no table yet");
     }
-    mapping::check_rules(sql, config, &facts).await?;
     fold.learn(facts);
     fold.start_session(state.to_lsn);
     Ok(fold)

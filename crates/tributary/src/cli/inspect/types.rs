@@ -56,13 +56,21 @@ fn line(table: &str, column: &Column, spec: &ColumnSpec) -> Vec<String> {
         column.source_name.clone(),
         column.type_name.clone(),
         column.name.clone(),
-        column.lake.iceberg(),
-        column.lake.parquet(),
+        short(column.lake.iceberg()),
+        short(column.lake.parquet()),
         column.codec.form(),
         chosen_by(&spec.resolved.chosen_by),
         stream(spec).to_owned(),
         if losses.is_empty() { "-".to_owned() } else { losses.join(", ") },
     ]
+}
+
+/// Structs within structs have long names; `--json` has them whole.
+fn short(lake_type: String) -> String {
+    match lake_type.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", lake_type.get(..end).unwrap_or_default()),
+        None => lake_type,
+    }
 }
 
 fn document(column: &Column, spec: &ColumnSpec) -> Value {
@@ -100,6 +108,9 @@ fn chosen_by(chosen_by: &ChosenBy) -> String {
 fn stream(spec: &ColumnSpec) -> &'static str {
     if spec.resolved.has_binary_decoder { "binary" } else { "text only" }
 }
+
+/// How much of a lake type the list shows.
+const SHOWN: usize = 28;
 
 #[cfg(test)]
 mod tests;
