@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tables::types::{ChosenBy, Misfit, RuleError, TypeRules};
 
 use crate::error::{Error, Result};
 use crate::source::ConnectOptions;
@@ -21,9 +22,10 @@ mod node;
 mod values;
 
 pub use keys::keys;
-pub use values::{ByteSize, ConnectionUrl};
+pub use values::{ByteSize, ConnectionUrl, Forms};
 
 use layers::{Environment, Layers};
+use values::Places;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -404,6 +406,54 @@ impl Default for Memory {
 pub struct Types {
     /// Which lake types are used.
     pub profile: Profile,
+    /// What becomes of a value that its lake type does not hold.
+    pub on_unrepresentable: OnUnrepresentable,
+    /// Forms by type.
+    pub r#override: Forms,
+    /// Forms by column.
+    pub columns: Forms,
+    /// Where the forms were written.
+    #[serde(skip)]
+    places: Places,
+}
+
+impl Types {
+    /// The rules, ready to match.
+    pub fn rules(&self) -> Result<TypeRules> {
+        self.try_rules().map_err(|(_, error)| Error::config(error.what))
+    }
+
+    /// Whether a value that its lake type does not hold stops the daemon.
+    pub fn refuses_loss(&self) -> bool {
+        self.on_unrepresentable == OnUnrepresentable::Error
+    }
+
+    /// A rule that does not fit the type of a column, as an error that says where it stands.
+    pub fn misfit(&self, column: &str, type_name: &str, misfit: &Misfit) -> Error {
+        let (section, key) = match &misfit.rule {
+            ChosenBy::Override(key) => (OVERRIDE, key.as_str()),
+            ChosenBy::Column(key) => (COLUMNS, key.as_str()),
+            ChosenBy::Default | ChosenBy::Profile => ("types.profile", ""),
+        };
+        let what = format!("{column} is a {type_name}, which has no form `{}`", misfit.form);
+        let error = match self.places.of(section, key) {
+            Some(place) => Error::config(format!("{place}: {what}")),
+            None => Error::config(what),
+        };
+        error.hint(hint_of_words(&misfit.form.to_string(), &misfit.valid))
+    }
+
+    /// With the section of the rule that is wrong.
+    fn try_rules(&self) -> std::result::Result<TypeRules, (&'static str, RuleError)> {
+        let profile = match self.profile {
+            Profile::Portable => tables::types::Profile::Portable,
+            Profile::Native => tables::types::Profile::Native,
+        };
+        let none = || std::iter::empty();
+        // Once without the columns, so that an error tells its section.
+        TypeRules::new(profile, self.r#override.iter(), none()).map_err(|error| (OVERRIDE, error))?;
+        TypeRules::new(profile, self.r#override.iter(), self.columns.iter()).map_err(|error| (COLUMNS, error))
+    }
 }
 
 /// `types.profile`
@@ -415,6 +465,17 @@ pub enum Profile {
     Portable,
     /// Closest to Postgres.
     Native,
+}
+
+/// `types.on_unrepresentable`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnrepresentable {
+    /// NULL or the nearest value, and the exact text in `_cdc_raw`.
+    #[default]
+    Raw,
+    /// The daemon stops.
+    Error,
 }
 
 /// `[http]`
@@ -452,8 +513,13 @@ impl Config {
 
     fn from_parts(file: Option<(&str, &str)>, environment: &Environment) -> Result<Config> {
         let layers = Layers::read(file, environment)?;
-        let config: Config = layers.deserialize()?;
+        let mut config: Config = layers.deserialize()?;
         config.check().map_err(|problem| layers.locate(problem))?;
+        for (section, forms) in [(OVERRIDE, &config.types.r#override), (COLUMNS, &config.types.columns)] {
+            for (key, _) in forms.iter() {
+                config.types.places.note(section, key, layers.place_of(section, key));
+            }
+        }
         Ok(config)
     }
 
@@ -505,6 +571,7 @@ impl Config {
             return Err(Problem::at("cut.interval", "`cut.interval` is not between 100ms and 24h"));
         }
         self.check_tables()?;
+        self.check_types()?;
         self.check_listen()?;
         self.check_version()
     }
@@ -549,6 +616,15 @@ impl Config {
         Ok(())
     }
 
+    fn check_types(&self) -> Result<(), Problem> {
+        let Err((section, error)) = self.types.try_rules() else { return Ok(()) };
+        let problem = Problem::in_entry(section, &error.key, error.what);
+        Err(match error.valid.as_slice() {
+            [] => problem.hint(COLUMN_GLOBS),
+            valid => problem.hint(hint_of_words(&error.written, valid)),
+        })
+    }
+
     fn check_listen(&self) -> Result<(), Problem> {
         let listen = &self.http.listen;
         let has_port = listen
@@ -570,9 +646,6 @@ impl Config {
         if !self.partitions.pattern.is_empty() {
             return not_yet("partitions.pattern", "folding tables by the pattern of their name");
         }
-        if self.types.profile == Profile::Native {
-            return not_yet("types.profile", "the profile `native`");
-        }
         Ok(())
     }
 }
@@ -581,18 +654,36 @@ impl Config {
 #[derive(Debug)]
 struct Problem {
     key: &'static str,
+    /// The key of a map, if that is what `key` is.
+    entry: Option<String>,
     what: String,
     hint: Option<String>,
 }
 
 impl Problem {
     fn at(key: &'static str, what: impl Into<String>) -> Problem {
-        Problem { key, what: what.into(), hint: None }
+        Problem { key, entry: None, what: what.into(), hint: None }
+    }
+
+    fn in_entry(key: &'static str, entry: &str, what: impl Into<String>) -> Problem {
+        Problem { entry: Some(entry.to_owned()), ..Problem::at(key, what) }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// The nearest of the words that are valid, and all of them if they are few.
+fn hint_of_words(written: &str, valid: &[String]) -> String {
+    let all =
+        if valid.len() <= WORDS_SHOWN { format!("there are: {}", valid.join(", ")) } else { String::new() };
+    match keys::nearest(written, valid.iter().map(String::as_str)) {
+        Some(meant) if all.is_empty() => format!("did you mean `{meant}`?"),
+        Some(meant) => format!("did you mean `{meant}`? {all}"),
+        None if all.is_empty() => "see the table of types in the README".to_owned(),
+        None => all,
     }
 }
 
@@ -627,6 +718,14 @@ const FILE_SIZE: RangeInclusive<ByteSize> = ByteSize::kibibytes(64)..=ByteSize::
 /// Below 32 MiB a single row group and its parts would not fit.
 const BUDGET: RangeInclusive<ByteSize> = ByteSize::mebibytes(32)..=ByteSize::mebibytes(1 << 20);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+/// Where forms by type stand.
+const OVERRIDE: &str = "types.override";
+/// Where forms by column stand.
+const COLUMNS: &str = "types.columns";
+const COLUMN_GLOBS: &str =
+    "globs are on schema.table.column, `*` any text and `?` one character: \"public.orders.price\"";
+/// More words than these are no help.
+const WORDS_SHOWN: usize = 24;
 const GLOBS: &str =
     "globs are on schema.table, `*` any text and `?` one character: [\"public.*\", \"sales.orders\"]";
 

@@ -22,6 +22,7 @@ use crate::status::{Shared, State};
 
 pub mod bootstrap;
 pub(crate) mod existing_rows;
+pub(crate) mod mapping;
 pub(crate) mod offline;
 mod opening;
 pub mod publication;

@@ -17,6 +17,7 @@ use lake::writer::Published;
 use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tables::types::Loss;
 
 use crate::clock;
 use crate::config::Config;
@@ -329,8 +330,8 @@ impl Shared {
     }
 
     /// Counts cells whose exact text went to `_cdc_raw`.
-    pub fn lossy_cells(&self, table: &str, cells: u64) {
-        self.metrics.lossy_cells(table, cells);
+    pub fn lossy_cells(&self, table: &str, column: &str, loss: Loss, cells: u64) {
+        self.metrics.lossy_cells(table, column, loss, cells);
     }
 
     /// Sets what the memory budget is used for, and whether reading is paused for it.

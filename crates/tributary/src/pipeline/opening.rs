@@ -19,9 +19,9 @@ use tracing::{debug, info, warn};
 
 use super::publication::Difference;
 use super::startup::{self, Decision, Situation};
-use super::{Context, bootstrap, existing_rows};
+use super::{Context, bootstrap, existing_rows, mapping};
 use crate::clock;
-use crate::config::{Config, Format, SnapshotMode};
+use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
@@ -46,6 +46,7 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
     let sql = connect_sql(&context.catalog_options).await?;
+    mapping::check_rules(&sql, &context.config).await?;
     let mut state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
@@ -144,6 +145,7 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
         let source_sql = connect_sql(&context.options).await?;
         let Checked { decision, status_interval } =
             check(context, &mut session, state, sql, &source_sql).await?;
+        let binary = !context.text_only && mapping::speaks_binary(sql, &context.config).await?;
         match decision {
             Decision::WaitForReplay if replay_waits >= REPLAY_WAITS_MAX => {
                 return Err(Error::halted(format!(
@@ -156,7 +158,7 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
                 replay_waits += 1;
                 context.pause(Duration::from_secs(1)).await?;
             }
-            decision => match session.start(&start(context, state, status_interval)).await {
+            decision => match session.start(&start(context, state, binary, status_interval)).await {
                 Ok(stream) => return Ok(Taken { stream, proto_version, source_sql, decision }),
                 Err(error) if source::is_slot_active(&error) => {
                     context.shared.state(status::State::WaitingForSlot);
@@ -175,12 +177,12 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
     }
 }
 
-fn start(context: &Context, state: &State, status_interval: Duration) -> Start {
+fn start(context: &Context, state: &State, binary: bool, status_interval: Duration) -> Start {
     Start {
         slot: state.slot.clone(),
         from: state.to_lsn,
         publications: context.config.source.publication.clone(),
-        binary: context.config.source.format == Format::Binary && !context.text_only,
+        binary,
         streaming: context.streams(),
         status_interval,
     }
@@ -308,6 +310,7 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         selection: config.tables.selection()?,
         fold_to_root: config.partitions.folds_to_root(),
         mark_truncate: config.partitions.marks_truncate(),
+        types: config.types.rules()?,
     });
     for (oid, table) in &state.tables {
         let schema: TableSchema = serde_json::from_value(table.document.clone()).map_err(|error| {

@@ -23,7 +23,7 @@ use super::{Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::source::{Received, Sql, Stream, catalog, slot};
+use crate::source::{self, Received, Sql, Stream, catalog, slot};
 use crate::status::{SlotStatus, State};
 use crate::transactions::{Replay, Transactions};
 
@@ -91,7 +91,7 @@ struct Needs {
 impl<'c> Streaming<'c> {
     pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
         let Opened { state, author, stream, proto_version, sql, source_sql, fold, publication } = opened;
-        let buffers = Buffers::new(Arc::clone(&context.gauge), &state);
+        let buffers = Buffers::new(Arc::clone(&context.gauge), &state, context.config.types.refuses_loss());
         for table in state.tables.values() {
             let Totals { rows, files, bytes } = table.totals;
             context.shared.table_published(&table.table, rows, bytes, files);
@@ -154,6 +154,17 @@ impl<'c> Streaming<'c> {
         self.observe();
         self.context.text_only |= self.buffers.wants_text();
         self.context.commits_only |= self.transactions.is_out_of_room();
+        let outcome = match outcome {
+            // A type without a send form within another one: only as text can the server send it.
+            Err(error) if source::is_undefined_function(&error) && !self.context.text_only => {
+                self.context.text_only = true;
+                Err(Error::transient(
+                    "the server has no binary form of a value, so the stream is asked for text",
+                )
+                .caused_by(error))
+            }
+            outcome => outcome,
+        };
         // Nothing of this attempt goes on beside the next one.
         let Streaming { writer, stream, .. } = self;
         writer.abandon().await;
@@ -562,8 +573,8 @@ impl<'c> Streaming<'c> {
         let paused = self.phase == Phase::Streaming && !gauge.has_room();
         shared.memory(gauge, paused);
         shared.spool(self.transactions.count(), self.transactions.spooled_bytes());
-        for (table, cells) in self.buffers.take_lossy() {
-            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), cells);
+        for ((table, column, loss), cells) in self.buffers.take_lossy() {
+            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), &column, loss, cells);
         }
     }
 }
