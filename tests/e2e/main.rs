@@ -16,5 +16,6 @@ mod rig;
 mod roundtrip;
 mod startup;
 mod stores;
+mod streaming;
 mod takeover;
 mod tls;

@@ -14,9 +14,19 @@ use crate::rig;
 
 #[test]
 fn a_transaction_of_three_million_rows() -> Result<()> {
+    three_million_rows("off")
+}
+
+#[test]
+fn a_streamed_transaction_of_three_million_rows() -> Result<()> {
+    three_million_rows("on")
+}
+
+fn three_million_rows(streaming: &'static str) -> Result<()> {
     scenario(seconds(540), async |stage| {
         let (cluster, pipeline) = prepare(
             stage,
+            streaming,
             "create table big (id bigint, part int, v text, primary key (id, part)) partition by list (part);
              create table big_0 partition of big for values in (0); create table big_1 partition of big for values in (1);",
         )
@@ -38,6 +48,7 @@ fn a_gigabyte_of_large_cells() -> Result<()> {
     scenario(seconds(540), async |stage| {
         let (cluster, pipeline) = prepare(
             stage,
+            "off",
             "create table big (id int primary key, v text); alter table big alter v set storage external;
              create table base as select b, string_agg(md5(random()::text), '') v from generate_series(1, 10) b, generate_series(1, 32768) g group by b;",
         )
@@ -54,7 +65,7 @@ fn a_gigabyte_of_large_cells() -> Result<()> {
     })
 }
 
-async fn prepare(stage: &Stage, sql: &str) -> Result<(Cluster, Pipeline)> {
+async fn prepare(stage: &Stage, streaming: &'static str, sql: &str) -> Result<(Cluster, Pipeline)> {
     let cluster = Cluster::start(stage, 18, &["max_wal_size = 4GB"]).await?;
     cluster.execute_in("postgres", &format!("create database {DATABASE}")).await?;
     cluster.execute(sql).await?;
@@ -64,6 +75,7 @@ async fn prepare(stage: &Stage, sql: &str) -> Result<(Cluster, Pipeline)> {
         )
         .await?;
     let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
+        settings.streaming = streaming;
         settings.budget = "256MiB";
         settings.interval = "5s";
         settings.file_size = "128MiB";

@@ -229,7 +229,10 @@ fn a_publication_that_is_dropped_under_the_stream_halts() -> Result<()> {
 #[test]
 fn a_changed_publication_halts_until_it_is_accepted() -> Result<()> {
     scenario(seconds(90), async |stage| {
-        let (cluster, pipeline) = settled(stage).await?;
+        let (cluster, settled) = settled(stage).await?;
+        let pipeline = settled.variant(stage, "initial", |settings: &mut Settings| {
+            settings.env.push(("TRIBUTARY_SNAPSHOT__MODE".to_owned(), "initial".to_owned()));
+        })?;
         cluster
             .execute("create table late (id int primary key); alter publication tributary add table late")
             .await?;
@@ -238,6 +241,24 @@ fn a_changed_publication_halts_until_it_is_accepted() -> Result<()> {
         halts(&pipeline, &["publication", "--accept-publication"]).await?;
         pipeline.run(&["setup", "--accept-publication"]).await?.success()?;
         rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
+/// Where older rows are not wanted, a table that is added leaves nothing out; one that is taken out does.
+#[test]
+fn an_added_table_needs_no_acceptance_without_snapshots() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = rig::cluster(stage, 18, false, &[]).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |_| {}).await?;
+        up_to_date(&pipeline).await?;
+        cluster
+            .execute("create table late (id int primary key); alter publication tributary add table late")
+            .await?;
+        cluster.execute("insert into late values (1)").await?;
+        rig::some_rows(&cluster, 2000).await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await?;
+        cluster.execute("alter publication tributary drop table late").await?;
+        halts(&pipeline, &["publication", "--accept-publication"]).await
     })
 }
 

@@ -17,7 +17,13 @@ for table in sorted(tables(one)):
     database = duckdb.connect()
     for name, lake in (("one", one), ("other", other)):
         database.execute(f"create view raw_{name} as select * from read_parquet('{lake}/{table}/data/**/*.parquet', union_by_name = true, hive_partitioning = true)")
-    columns = ", ".join(f'"{column[0]}"::varchar as "{column[0]}"' for column in database.execute("select * from raw_one limit 0").description)
+    shapes = [database.execute(f"select * from raw_{name} limit 0").description for name in ("one", "other")]
+    names = [[column[0] for column in shape] for shape in shapes]
+    if sorted(names[0]) != sorted(names[1]):
+        differ = True
+        print(f"{table}: columns differ: {sorted(set(names[0]) ^ set(names[1]))}")
+        continue
+    columns = ", ".join(f'"{column[0]}"::varchar as "{column[0]}"' for column in shapes[0])
     (n_one,), (n_other,) = (database.execute(f"select count(*) from raw_{name}").fetchone() for name in ("one", "other"))
     for left, right in (("one", "other"), ("other", "one")):
         rows = database.execute(f"select {columns} from raw_{left} except all select {columns} from raw_{right} limit 3").fetchall()

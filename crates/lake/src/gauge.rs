@@ -19,6 +19,8 @@ pub enum Use {
     Encoders,
     /// Encoded bytes that are being uploaded.
     Parts,
+    /// Messages of transactions that have not committed yet.
+    Spool,
 }
 
 /// The shared counts.
@@ -28,6 +30,7 @@ pub struct Gauge {
     buffers: AtomicUsize,
     encoders: AtomicUsize,
     parts: AtomicUsize,
+    spool: AtomicUsize,
     shrunk: Notify,
 }
 
@@ -39,6 +42,7 @@ impl Gauge {
             buffers: AtomicUsize::new(0),
             encoders: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
+            spool: AtomicUsize::new(0),
             shrunk: Notify::new(),
         })
     }
@@ -67,7 +71,10 @@ impl Gauge {
 
     /// Bytes in use in all.
     pub fn used(&self) -> usize {
-        self.used_for(Use::Buffers) + self.used_for(Use::Encoders) + self.used_for(Use::Parts)
+        [Use::Buffers, Use::Encoders, Use::Parts, Use::Spool]
+            .map(|purpose| self.used_for(purpose))
+            .iter()
+            .sum()
     }
 
     /// Waits until some bytes were given back.
@@ -86,6 +93,7 @@ impl Gauge {
             Use::Buffers => &self.buffers,
             Use::Encoders => &self.encoders,
             Use::Parts => &self.parts,
+            Use::Spool => &self.spool,
         }
     }
 }

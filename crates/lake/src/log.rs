@@ -205,6 +205,10 @@ pub enum Event {
         names: Vec<String>,
         /// Hash of their definition.
         definition: String,
+        /// The parts of their definition, each with its hash, so that what was added is told from what was changed; empty
+        /// if they are too many.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        members: BTreeMap<String, String>,
     },
     /// The relation of rows was unknown to the catalogs and the log: they went to a table of their own.
     Orphan {

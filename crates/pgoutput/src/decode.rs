@@ -20,6 +20,17 @@ pub struct Options {
     pub streaming_parallel: bool,
 }
 
+/// A message of a stream block, apart from the field that says whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streamed<'a> {
+    /// The (sub)transaction.
+    pub xid: Xid,
+    /// The message's tag.
+    pub tag: u8,
+    /// What follows the xid: behind the tag, the frame that the message has outside of a stream block.
+    pub body: &'a [u8],
+}
+
 /// Decodes the frames of one replication session, in order.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -37,6 +48,17 @@ impl Decoder {
     /// Whether a stream block is open, so that changes carry an xid of their own.
     pub fn in_stream(&self) -> bool {
         self.in_stream
+    }
+
+    /// Takes the xid out of a message of a stream block, without reading the rest. `None` for a frame that has none
+    /// and is to be decoded: every frame outside of a block, and those that open, close or head one.
+    pub fn split<'a>(&self, frame: &'a [u8]) -> Result<Option<Streamed<'a>>, DecodeError> {
+        let Some((&tag, body)) = frame.split_first().filter(|_| self.in_stream) else { return Ok(None) };
+        if !matches!(tag, b'M' | b'R' | b'Y' | b'I' | b'U' | b'D' | b'T') {
+            return Ok(None);
+        }
+        let xid = Reader::new(tag, body).xid("xid")?;
+        Ok(Some(Streamed { xid, tag, body: body.get(XID_BYTES..).unwrap_or_default() }))
     }
 
     /// Decodes one frame: the payload of a `w` copy-data message.
@@ -334,6 +356,7 @@ pub(crate) const STREAM_FIRST_SEGMENT: u8 = 0x01;
 /// Flags, an empty name's zero byte, type and modifier.
 const RELATION_COLUMN_BYTES_MIN: usize = 1 + 1 + 4 + 4;
 const OID_BYTES: usize = 4;
+const XID_BYTES: usize = 4;
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ pub mod lsn;
 pub mod message;
 pub mod reader;
 
-pub use decode::{Decoder, Options};
+pub use decode::{Decoder, Options, Streamed};
 #[cfg(feature = "encode")]
 pub use encode::{TupleBuilder, encode};
 pub use lsn::{Lsn, LsnRange};

@@ -19,8 +19,9 @@ use pgoutput::{Cell, Lsn};
 
 use crate::binary;
 use crate::change::{Change, Image, Plan, TxStamp};
-use crate::columns::{ColumnBuilder, Landed, Refusal, reserve};
+use crate::columns::{ColumnBuilder, Landed, Refusal, render, reserve};
 use crate::schema::{Column, METADATA_COLUMNS, TableSchema, UTC};
+use crate::types::Loss;
 
 /// Rows of one table and schema version on their way to a [`RecordBatch`].
 pub struct BatchBuilder {
@@ -34,7 +35,21 @@ pub struct BatchBuilder {
     row_bytes: usize,
     lsn_range: Option<(Lsn, Lsn)>,
     is_broken: bool,
+    /// A value that its lake type does not hold is an error.
+    refuses_loss: bool,
+    losses: Vec<Lossy>,
     scratch: Vec<u8>,
+}
+
+/// Cells of one column whose exact text went to `_cdc_raw` for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lossy {
+    /// The place of the column in the schema.
+    pub column: usize,
+    /// The reason.
+    pub loss: Loss,
+    /// How many.
+    pub cells: u64,
 }
 
 /// What one row added.
@@ -68,8 +83,20 @@ impl BatchBuilder {
             row_bytes: Metadata::ROW_BYTES + row_bits.div_ceil(8),
             lsn_range: None,
             is_broken: false,
+            refuses_loss: false,
+            losses: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Makes a value that its lake type does not hold an error.
+    pub fn refuse_loss(&mut self) {
+        self.refuses_loss = true;
+    }
+
+    /// Cells whose exact text went to `_cdc_raw` since the last call.
+    pub fn take_losses(&mut self) -> Vec<Lossy> {
+        std::mem::take(&mut self.losses)
     }
 
     /// Appends one row. After an error the builder is of no more use.
@@ -156,8 +183,8 @@ impl BatchBuilder {
                 tuple.wire_bytes().saturating_add(fill.map_or(0, |fill| fill.wire_bytes()))
             }
         };
-        // A byte of an invalid text takes four in `_cdc_raw`.
-        let more = wire_bytes.saturating_mul(4).saturating_add(change.plan.relation.len());
+        // A byte of an invalid text takes four in `_cdc_raw`; one of a bit string is eight digits, here and there.
+        let more = wire_bytes.saturating_mul(16).saturating_add(change.plan.relation.len());
         reserve(self.bytes, more).is_ok()
     }
 
@@ -182,7 +209,7 @@ impl BatchBuilder {
         plan: &Plan,
         cells: impl Iterator<Item = Cell<'a>>,
     ) -> Result<Appended, CellError> {
-        let BatchBuilder { schema, metadata, columns, scratch, .. } = self;
+        let BatchBuilder { schema, metadata, columns, scratch, losses, refuses_loss, .. } = self;
         let mut appended = Appended { bytes: 0, raw_cells: 0 };
         for (cell, index) in cells.zip(&plan.columns) {
             let place = usize::try_from(*index).ok();
@@ -198,17 +225,19 @@ impl BatchBuilder {
                 }
                 Cell::Unchanged => {
                     builder.null();
-                    metadata.unchanged(&column.name).map(|bytes| Landed { is_exact: true, bytes })
+                    metadata.unchanged(&column.name).map(|bytes| Landed { loss: None, bytes })
                 }
                 Cell::Text(bytes) => builder.text(bytes),
                 Cell::Binary(bytes) => builder.binary(bytes),
             };
             let raw_bytes = landed.and_then(|landed| {
                 appended.bytes += landed.bytes;
-                if landed.is_exact {
-                    return Ok(0);
+                let Some(loss) = landed.loss else { return Ok(0) };
+                if *refuses_loss {
+                    return Err(Refusal::Unrepresentable(loss));
                 }
                 appended.raw_cells += 1;
+                count_loss(losses, place.unwrap_or_default(), loss);
                 metadata.raw(column, cell, scratch)
             });
             appended.bytes += raw_bytes.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
@@ -226,6 +255,13 @@ impl BatchBuilder {
                 builder.null();
             }
         }
+    }
+}
+
+fn count_loss(losses: &mut Vec<Lossy>, column: usize, loss: Loss) {
+    match losses.iter_mut().find(|counted| counted.column == column && counted.loss == loss) {
+        Some(counted) => counted.cells += 1,
+        None => losses.push(Lossy { column, loss, cells: 1 }),
     }
 }
 
@@ -302,7 +338,7 @@ impl Metadata {
             Cell::Text(bytes) => escape_invalid(bytes, scratch),
             Cell::Binary(bytes) => {
                 let mut text = Vec::new();
-                binary::render(&column.codec, bytes, &mut text)?;
+                render(&column.codec, bytes, &mut text)?;
                 escape_invalid(&text, scratch);
             }
         }
@@ -457,6 +493,24 @@ pub enum CellError {
         /// Its length in bytes.
         length: usize,
     },
+    /// A value that its lake type does not hold, where that is not wanted.
+    #[error(
+        "{relation}.{column}: the lake type of {type_name} does not hold a value ({loss}; {format} of {length} bytes)"
+    )]
+    Unrepresentable {
+        /// The relation it came from.
+        relation: Box<str>,
+        /// The column, by its Postgres name.
+        column: Box<str>,
+        /// Its type.
+        type_name: Box<str>,
+        /// The reason.
+        loss: Loss,
+        /// `text` or `binary`.
+        format: &'static str,
+        /// Its length in bytes.
+        length: usize,
+    },
     /// A column of the batch would pass 2 GiB.
     #[error("{relation}.{column}: the batch would hold more than 2 GiB of it")]
     Full {
@@ -515,6 +569,9 @@ impl CellError {
         match refusal {
             Refusal::Malformed => CellError::Malformed { relation, column, type_name, format, length },
             Refusal::NoBinaryReader => CellError::NoBinaryReader { relation, column, type_name, length },
+            Refusal::Unrepresentable(loss) => {
+                CellError::Unrepresentable { relation, column, type_name, loss, format, length }
+            }
             Refusal::Full => CellError::Full { relation, column },
         }
     }

@@ -7,11 +7,14 @@
 
 use std::io::Write as _;
 
+use pgoutput::Oid;
+
+use crate::forms::{self, records::Field};
 use crate::text::{
     DAY_MAX, DAY_MIN, Held, MICROS_MAX, MICROS_MIN, MICROS_PER_DAY, Malformed, POWERS_OF_TEN, clock_text,
     held_day, held_micros, signed,
 };
-use crate::types::Codec;
+use crate::types::{Codec, Loss, RecordField};
 
 pub(crate) fn boolean(bytes: &[u8]) -> Result<bool, Malformed> {
     match bytes {
@@ -60,7 +63,11 @@ pub(crate) fn float64(bytes: &[u8]) -> Result<f64, Malformed> {
 /// A numeric as the unscaled integer of `Decimal128(precision, scale)`.
 pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i128>, Malformed> {
     let numeric = Numeric::read(bytes)?;
-    let NumericSign::Finite { is_negative } = numeric.sign else { return Ok(Held::Nothing) };
+    let is_negative = match numeric.sign {
+        NumericSign::Finite { is_negative } => is_negative,
+        NumericSign::NotANumber => return Ok(Held::Nothing(Loss::NotANumber)),
+        NumericSign::Infinity | NumericSign::MinusInfinity => return Ok(Held::Nothing(Loss::Infinity)),
+    };
     let scale = i64::from(scale);
     if numeric.digits.len() > SHORT_NUMERIC_DIGITS || numeric.has_hidden_digits() {
         let mut text = Vec::new();
@@ -77,7 +84,9 @@ pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i12
     let power = usize::try_from(exponent.unsigned_abs()).ok().and_then(|power| POWERS_OF_TEN.get(power));
     let unscaled = match power {
         Some(power) if exponent >= 0 => digits.checked_mul(*power),
-        Some(power) => digits.is_multiple_of(*power).then(|| digits / power),
+        Some(power) if digits.is_multiple_of(*power) => Some(digits / power),
+        Some(_) => return Ok(Held::Nothing(Loss::Precision)),
+        None if exponent < 0 => return Ok(Held::Nothing(Loss::Precision)),
         None => None,
     };
     Ok(signed(unscaled, is_negative, precision))
@@ -199,8 +208,8 @@ pub(crate) fn jsonb(bytes: &[u8]) -> Result<&[u8], Malformed> {
 /// A date as days since 1970-01-01, of the years 1 to 9999.
 pub(crate) fn date(bytes: &[u8]) -> Result<Held<i32>, Malformed> {
     Ok(match i32::from_be_bytes(whole(bytes)?) {
-        i32::MAX => Held::Clamped(DAY_MAX),
-        i32::MIN => Held::Clamped(DAY_MIN),
+        i32::MAX => Held::Clamped(DAY_MAX, Loss::Infinity),
+        i32::MIN => Held::Clamped(DAY_MIN, Loss::Infinity),
         day => held_day(i64::from(day) + UNIX_TO_PG_EPOCH_DAYS),
     })
 }
@@ -208,16 +217,21 @@ pub(crate) fn date(bytes: &[u8]) -> Result<Held<i32>, Malformed> {
 /// A timestamp, or an instant, as microseconds since 1970-01-01, of the years 1 to 9999.
 pub(crate) fn timestamp(bytes: &[u8]) -> Result<Held<i64>, Malformed> {
     Ok(match i64::from_be_bytes(whole(bytes)?) {
-        i64::MAX => Held::Clamped(MICROS_MAX),
-        i64::MIN => Held::Clamped(MICROS_MIN),
+        i64::MAX => Held::Clamped(MICROS_MAX, Loss::Infinity),
+        i64::MIN => Held::Clamped(MICROS_MIN, Loss::Infinity),
         micros => held_micros(micros.checked_add(pgoutput::UNIX_TO_PG_EPOCH_MICROS), micros),
     })
 }
 
 /// A time as `HH:MM:SS.ffffff`.
 pub(crate) fn time(bytes: &[u8]) -> Result<[u8; 15], Malformed> {
+    micros_of_day(bytes).map(clock_text)
+}
+
+/// A time as microseconds since midnight, of which 24:00:00 is the last.
+pub(crate) fn micros_of_day(bytes: &[u8]) -> Result<i64, Malformed> {
     match i64::from_be_bytes(whole(bytes)?) {
-        micros @ 0..=MICROS_PER_DAY => Ok(clock_text(micros)),
+        micros @ 0..=MICROS_PER_DAY => Ok(micros),
         _ => Err(Malformed),
     }
 }
@@ -304,8 +318,13 @@ impl<'a> ArrayBinary<'a> {
         Ok(count)
     }
 
-    /// As `array_out` of Postgres prints it.
-    fn render(&self, codec: &Codec, text: &mut Vec<u8>) -> Result<(), Malformed> {
+    /// As `array_out` of Postgres prints it, with the element type's delimiter and text.
+    pub(crate) fn render(
+        &self,
+        delimiter: u8,
+        mut element_text: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), Malformed>,
+        text: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
         if self.element_count()? == 0 {
             text.extend_from_slice(b"{}");
             return Ok(());
@@ -318,7 +337,7 @@ impl<'a> ArrayBinary<'a> {
             }
             text.push(b'=');
         }
-        let mut element_text = Vec::new();
+        let mut plain = Vec::new();
         // How many elements of the innermost dimension, and so on outwards, are done.
         let mut done = vec![0_i32; self.dimensions.len()];
         text.extend(std::iter::repeat_n(b'{', done.len()));
@@ -326,9 +345,9 @@ impl<'a> ArrayBinary<'a> {
             match element? {
                 None => text.extend_from_slice(b"NULL"),
                 Some(bytes) => {
-                    element_text.clear();
-                    render(codec, bytes, &mut element_text)?;
-                    quote_element(&element_text, text);
+                    plain.clear();
+                    element_text(bytes, &mut plain)?;
+                    quote_element(&plain, delimiter, text);
                 }
             }
             let mut closed = 0;
@@ -342,7 +361,7 @@ impl<'a> ArrayBinary<'a> {
                 text.push(b'}');
             }
             if closed < self.dimensions.len() {
-                text.push(b',');
+                text.push(delimiter);
                 text.extend(std::iter::repeat_n(b'{', closed));
             }
         }
@@ -362,7 +381,7 @@ impl Dimension {
     }
 }
 
-fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+pub(crate) fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
     let length = i32::from_be_bytes(take(rest)?);
     if length == -1 {
         return Ok(None);
@@ -374,8 +393,9 @@ fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
 }
 
 /// Writes an element as `array_out` does, which quotes what a reader would take for something else.
-fn quote_element(element: &[u8], text: &mut Vec<u8>) {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | b'{' | b'}' | b',' | b' ' | b'\t'..=b'\r');
+fn quote_element(element: &[u8], delimiter: u8, text: &mut Vec<u8>) {
+    let is_special =
+        |byte: &u8| *byte == delimiter || matches!(byte, b'"' | b'\\' | b'{' | b'}' | b' ' | b'\t'..=b'\r');
     if !element.is_empty() && !element.eq_ignore_ascii_case(b"NULL") && !element.iter().any(is_special) {
         return text.extend_from_slice(element);
     }
@@ -399,7 +419,7 @@ pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<
         Codec::Float8 if bytes.len() == 4 => render_float(float32(bytes)?, text),
         Codec::Float8 => render_float(float64(bytes)?, text),
         Codec::Decimal { .. } | Codec::NumericText => numeric_text(bytes, text)?,
-        Codec::Text | Codec::Json | Codec::Enum => text.extend_from_slice(bytes),
+        Codec::Text | Codec::Bpchar | Codec::Json | Codec::Enum => text.extend_from_slice(bytes),
         Codec::Jsonb => text.extend_from_slice(jsonb(bytes)?),
         Codec::Bytea => {
             text.extend_from_slice(b"\\x");
@@ -417,10 +437,70 @@ pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<
         Codec::Timestamptz => render_timestamp(i64::from_be_bytes(whole(bytes)?), b"+00", text),
         Codec::Time => render_clock(&time(bytes)?, text),
         Codec::Uuid => text.extend_from_slice(&uuid(bytes)?),
-        Codec::Array(element) => ArrayBinary::read(bytes)?.render(element, text)?,
-        Codec::Other => return Err(Malformed),
+        Codec::Array(element) => {
+            let element_text = |bytes: &[u8], text: &mut Vec<u8>| render(element, bytes, text);
+            ArrayBinary::read(bytes)?.render(element.delimiter(), element_text, text)?;
+        }
+        Codec::Range(bound) => forms::ranges::range(bytes, |bytes, text| render(bound, bytes, text), text)?,
+        Codec::Multirange(bound) => {
+            forms::ranges::multirange(bytes, |bytes, text| render(bound, bytes, text), text)?;
+        }
+        Codec::Record(fields) => render_record(fields, bytes, text)?,
+        Codec::As { of, .. } => render(of, bytes, text)?,
+        Codec::Timetz => forms::timetz::timetz(bytes, text)?,
+        Codec::Interval => forms::interval::interval(bytes, text)?,
+        Codec::Char => forms::system::char(bytes, text)?,
+        Codec::Money => forms::money::money(bytes, text)?,
+        Codec::Bit | Codec::Varbit => forms::bits::bits(bytes, text)?,
+        Codec::Xid8 => forms::system::xid8(bytes, text)?,
+        Codec::PgLsn => forms::system::pg_lsn(bytes, text)?,
+        Codec::Tid => forms::system::tid(bytes, text)?,
+        Codec::Int2Vector => forms::system::int2vector(bytes, text)?,
+        Codec::OidVector => forms::system::oidvector(bytes, text)?,
+        Codec::Snapshot => forms::system::pg_snapshot(bytes, text)?,
+        Codec::Inet => forms::network::inet(bytes, text)?,
+        Codec::Cidr => forms::network::cidr(bytes, text)?,
+        Codec::Macaddr => forms::network::macaddr(bytes, text)?,
+        Codec::Macaddr8 => forms::network::macaddr8(bytes, text)?,
+        Codec::Point => forms::geometric::point(bytes, text)?,
+        Codec::Line => forms::geometric::line(bytes, text)?,
+        Codec::Lseg => forms::geometric::lseg(bytes, text)?,
+        Codec::Box => forms::geometric::r#box(bytes, text)?,
+        Codec::Path => forms::geometric::path(bytes, text)?,
+        Codec::Polygon => forms::geometric::polygon(bytes, text)?,
+        Codec::Circle => forms::geometric::circle(bytes, text)?,
+        Codec::Tsvector => forms::search::tsvector(bytes, text)?,
+        Codec::Tsquery => forms::search::tsquery(bytes, text)?,
+        Codec::VersionedText => forms::versioned::versioned(bytes, text)?,
+        Codec::Hstore => forms::hstore::hstore(bytes, text)?,
+        Codec::Cube => forms::cube::cube(bytes, text)?,
+        Codec::Vector => forms::vectors::vector(bytes, text)?,
+        Codec::Halfvec => forms::vectors::halfvec(bytes, text)?,
+        Codec::Sparsevec => forms::vectors::sparsevec(bytes, text)?,
+        Codec::Geometry { .. } => forms::postgis::ewkb(bytes, text)?,
+        Codec::Unsent | Codec::Other => return Err(Malformed),
     }
     Ok(())
+}
+
+/// A row type whose fields are those that it had when the column was made.
+fn render_record(fields: &[RecordField], bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut count = 0;
+    let field_text = |place: usize, type_oid: Oid, bytes: &[u8], text: &mut Vec<u8>| {
+        let field = fields.get(place).filter(|field| field.type_oid == type_oid).ok_or(Malformed)?;
+        render(&field.codec, bytes, text)
+    };
+    for field in forms::records::fields_from_binary(bytes)? {
+        let Field { type_oid, .. } = field?;
+        if fields.get(count).is_none_or(|field| field.type_oid != type_oid) {
+            return Err(Malformed);
+        }
+        count += 1;
+    }
+    if count != fields.len() {
+        return Err(Malformed);
+    }
+    forms::records::record(bytes, field_text, text)
 }
 
 fn render_timestamp(micros: i64, zone: &[u8], text: &mut Vec<u8>) {
@@ -438,7 +518,7 @@ fn render_timestamp(micros: i64, zone: &[u8], text: &mut Vec<u8>) {
 }
 
 /// Writes a clock without the zeros that Postgres leaves out.
-fn render_clock(clock: &[u8; 15], text: &mut Vec<u8>) {
+pub(crate) fn render_clock(clock: &[u8; 15], text: &mut Vec<u8>) {
     let end = clock.iter().rposition(|byte| *byte != b'0').unwrap_or(0);
     // Either a digit of the fraction, or the point, or a digit of the seconds.
     let length = if end > 8 { end + 1 } else { 8 };
@@ -468,7 +548,9 @@ fn civil_from_days(day: i64) -> (i64, i64, i64) {
 }
 
 /// A float that can be printed in its shortest form.
-trait Float: Copy + PartialEq + std::fmt::LowerExp + std::fmt::Display + std::str::FromStr {
+pub(crate) trait Float:
+    Copy + PartialEq + std::fmt::LowerExp + std::fmt::Display + std::str::FromStr
+{
     /// Decimal exponents from here on are printed with an exponent.
     const EXPONENT_MIN: i32;
     /// The text of what has no digits to choose.
@@ -497,7 +579,7 @@ impl Float for f64 {
 }
 
 /// As `float8out` of Postgres prints it with `extra_float_digits` above zero.
-fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
+pub(crate) fn render_float<F: Float>(value: F, text: &mut Vec<u8>) {
     if let Some(special) = value.special() {
         return text.extend_from_slice(special);
     }
@@ -565,12 +647,12 @@ fn below(digits: &str) -> Option<String> {
 }
 
 /// All of the bytes, in this width.
-fn whole<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+pub(crate) fn whole<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
     <[u8; N]>::try_from(bytes).map_err(|_| Malformed)
 }
 
 /// The first bytes, in this width.
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (first, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
     *bytes = rest;
     Ok(*first)
@@ -580,7 +662,7 @@ fn count(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-fn write(text: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+pub(crate) fn write(text: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("a vector takes every byte");
 }
 

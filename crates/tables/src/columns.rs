@@ -10,25 +10,47 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder,
+    StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef};
 use arrow::error::ArrowError;
+use pgoutput::Cell;
 
 use crate::binary::{self, ArrayBinary};
+use crate::forms;
 use crate::schema::UTC;
 use crate::text::{self, ArrayText, Element, Held, Malformed};
-use crate::types::Codec;
+use crate::types::{Codec, Form, Loss};
+
+mod json;
+mod shaped;
+
+use shaped::Shaped;
 
 /// How a cell landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Landed {
-    /// It is the value; otherwise it is the nearest one or NULL, and the exact text belongs elsewhere.
-    pub(crate) is_exact: bool,
+    /// Nothing if it is the value; otherwise it is the nearest one or NULL, and the exact text belongs elsewhere.
+    pub(crate) loss: Option<Loss>,
     /// What it took beyond the width that every row of the column takes.
     pub(crate) bytes: usize,
+}
+
+impl Landed {
+    fn exact(bytes: usize) -> Landed {
+        Landed { loss: None, bytes }
+    }
+
+    fn lossy(loss: Loss) -> Landed {
+        Landed { loss: Some(loss), bytes: 0 }
+    }
+
+    /// Together with a part of it.
+    fn with(self, part: Landed) -> Landed {
+        Landed { loss: self.loss.or(part.loss), bytes: self.bytes.saturating_add(part.bytes) }
+    }
 }
 
 /// Why a cell cannot land at all.
@@ -38,6 +60,8 @@ pub(crate) enum Refusal {
     Malformed,
     /// It is binary, and its type's binary form is not read.
     NoBinaryReader,
+    /// The lake type does not hold it, and that is not wanted.
+    Unrepresentable(Loss),
     /// Offsets of a column end at 2 GiB.
     Full,
 }
@@ -46,6 +70,14 @@ impl From<Malformed> for Refusal {
     fn from(Malformed: Malformed) -> Refusal {
         Refusal::Malformed
     }
+}
+
+/// What becomes of a value beyond the bounds of its lake type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    Clamp,
+    Null,
+    Error,
 }
 
 /// A column's builder, by how its cells are read.
@@ -67,13 +99,16 @@ pub(crate) enum ColumnBuilder {
     Text(StringBuilder),
     Jsonb(StringBuilder),
     Bytea(BinaryBuilder),
-    Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
-    Timestamptz(TimestampMicrosecondBuilder),
+    Date(Date32Builder, Bounds),
+    Timestamp(TimestampMicrosecondBuilder, Bounds),
+    Timestamptz(TimestampMicrosecondBuilder, Bounds),
     Time(StringBuilder),
     Uuid(StringBuilder),
     Array(Box<ListBuilder>),
-    Other(StringBuilder),
+    /// Text that Postgres prints, for types whose binary form is another.
+    Rendered(Box<Rendered>),
+    /// What only few columns are.
+    Shaped(Box<Shaped>),
 }
 
 impl ColumnBuilder {
@@ -93,18 +128,96 @@ impl ColumnBuilder {
                 ColumnBuilder::Decimal { builder, precision: *precision, scale: *scale }
             }
             Codec::NumericText => ColumnBuilder::NumericText(StringBuilder::new()),
-            Codec::Text | Codec::Json | Codec::Enum => ColumnBuilder::Text(StringBuilder::new()),
+            Codec::Text | Codec::Bpchar | Codec::Json | Codec::Enum => {
+                ColumnBuilder::Text(StringBuilder::new())
+            }
             Codec::Jsonb => ColumnBuilder::Jsonb(StringBuilder::new()),
             Codec::Bytea => ColumnBuilder::Bytea(BinaryBuilder::new()),
-            Codec::Date => ColumnBuilder::Date(Date32Builder::new()),
-            Codec::Timestamp => ColumnBuilder::Timestamp(TimestampMicrosecondBuilder::new()),
-            Codec::Timestamptz => {
-                ColumnBuilder::Timestamptz(TimestampMicrosecondBuilder::new().with_timezone(UTC))
-            }
+            Codec::Date => ColumnBuilder::date(Bounds::Clamp),
+            Codec::Timestamp => ColumnBuilder::timestamp(Bounds::Clamp),
+            Codec::Timestamptz => ColumnBuilder::timestamptz(Bounds::Clamp),
             Codec::Time => ColumnBuilder::Time(StringBuilder::new()),
             Codec::Uuid => ColumnBuilder::Uuid(StringBuilder::new()),
-            Codec::Array(element) => ColumnBuilder::Array(Box::new(ListBuilder::new(element, data_type))),
-            Codec::Other => ColumnBuilder::Other(StringBuilder::new()),
+            Codec::Array(element) => {
+                ColumnBuilder::Array(Box::new(ListBuilder::new(element, codec.delimiter(), data_type)))
+            }
+            Codec::As { form, of } => ColumnBuilder::in_form(*form, of, data_type),
+            Codec::Hstore | Codec::Vector | Codec::Halfvec | Codec::Geometry { .. } => {
+                ColumnBuilder::Shaped(Box::new(Shaped::new(codec, None, data_type)))
+            }
+            Codec::Timetz
+            | Codec::Interval
+            | Codec::Char
+            | Codec::Money
+            | Codec::Bit
+            | Codec::Varbit
+            | Codec::Xid8
+            | Codec::PgLsn
+            | Codec::Tid
+            | Codec::Int2Vector
+            | Codec::OidVector
+            | Codec::Snapshot
+            | Codec::Inet
+            | Codec::Cidr
+            | Codec::Macaddr
+            | Codec::Macaddr8
+            | Codec::Point
+            | Codec::Line
+            | Codec::Lseg
+            | Codec::Box
+            | Codec::Path
+            | Codec::Polygon
+            | Codec::Circle
+            | Codec::Tsvector
+            | Codec::Tsquery
+            | Codec::VersionedText
+            | Codec::Cube
+            | Codec::Sparsevec
+            | Codec::Range(_)
+            | Codec::Multirange(_)
+            | Codec::Record(_)
+            | Codec::Unsent
+            | Codec::Other => ColumnBuilder::Rendered(Box::new(Rendered::new(codec))),
+        }
+    }
+
+    fn in_form(form: Form, of: &Codec, data_type: &DataType) -> ColumnBuilder {
+        let bounds = match form {
+            Form::Null => Bounds::Null,
+            Form::Error => Bounds::Error,
+            _ => Bounds::Clamp,
+        };
+        match (form, of) {
+            (Form::String, of) => ColumnBuilder::Rendered(Box::new(Rendered::new(of))),
+            (Form::Json, Codec::Json | Codec::Jsonb) | (Form::Clamp, _) => ColumnBuilder::new(of, data_type),
+            (Form::Null | Form::Error, Codec::Date) => ColumnBuilder::date(bounds),
+            (Form::Null | Form::Error, Codec::Timestamp) => ColumnBuilder::timestamp(bounds),
+            (Form::Null | Form::Error, Codec::Timestamptz) => ColumnBuilder::timestamptz(bounds),
+            (form, of) => ColumnBuilder::Shaped(Box::new(Shaped::new(of, Some(form), data_type))),
+        }
+    }
+
+    fn date(bounds: Bounds) -> ColumnBuilder {
+        ColumnBuilder::Date(Date32Builder::new(), bounds)
+    }
+
+    fn timestamp(bounds: Bounds) -> ColumnBuilder {
+        ColumnBuilder::Timestamp(TimestampMicrosecondBuilder::new(), bounds)
+    }
+
+    fn timestamptz(bounds: Bounds) -> ColumnBuilder {
+        ColumnBuilder::Timestamptz(TimestampMicrosecondBuilder::new().with_timezone(UTC), bounds)
+    }
+
+    /// Appends a cell that has a value, or NULL.
+    pub(crate) fn cell(&mut self, cell: Cell<'_>) -> Result<Landed, Refusal> {
+        match cell {
+            Cell::Null | Cell::Unchanged => {
+                self.null();
+                Ok(EXACT)
+            }
+            Cell::Text(text) => self.text(text),
+            Cell::Binary(bytes) => self.binary(bytes),
         }
     }
 
@@ -121,12 +234,15 @@ impl ColumnBuilder {
             | ColumnBuilder::Text(builder)
             | ColumnBuilder::Jsonb(builder)
             | ColumnBuilder::Time(builder)
-            | ColumnBuilder::Uuid(builder)
-            | ColumnBuilder::Other(builder) => builder.append_null(),
+            | ColumnBuilder::Uuid(builder) => builder.append_null(),
             ColumnBuilder::Bytea(builder) => builder.append_null(),
-            ColumnBuilder::Date(builder) => builder.append_null(),
-            ColumnBuilder::Timestamp(builder) | ColumnBuilder::Timestamptz(builder) => builder.append_null(),
+            ColumnBuilder::Date(builder, _) => builder.append_null(),
+            ColumnBuilder::Timestamp(builder, _) | ColumnBuilder::Timestamptz(builder, _) => {
+                builder.append_null();
+            }
             ColumnBuilder::Array(builder) => builder.null(),
+            ColumnBuilder::Rendered(rendered) => rendered.builder.append_null(),
+            ColumnBuilder::Shaped(shaped) => shaped.null(),
         }
     }
 
@@ -141,22 +257,26 @@ impl ColumnBuilder {
             ColumnBuilder::Float4(builder) => builder.append_value(text::float32(cell)?),
             ColumnBuilder::Float8(builder) => builder.append_value(text::float64(cell)?),
             ColumnBuilder::Decimal { builder, precision, scale } => {
-                return Ok(put(builder, text::decimal(cell, *precision, *scale)?));
+                return put(builder, text::decimal(cell, *precision, *scale)?, Bounds::Clamp);
             }
             ColumnBuilder::NumericText(builder) => {
                 text::numeric(cell)?;
                 return put_text(builder, cell);
             }
-            ColumnBuilder::Text(builder) | ColumnBuilder::Jsonb(builder) | ColumnBuilder::Other(builder) => {
-                return put_text(builder, cell);
-            }
+            ColumnBuilder::Text(builder) | ColumnBuilder::Jsonb(builder) => return put_text(builder, cell),
             ColumnBuilder::Bytea(builder) => return put_hex(builder, text::bytea_digits(cell)?),
-            ColumnBuilder::Date(builder) => return Ok(put(builder, text::date(cell)?)),
-            ColumnBuilder::Timestamp(builder) => return Ok(put(builder, text::timestamp(cell)?)),
-            ColumnBuilder::Timestamptz(builder) => return Ok(put(builder, text::timestamptz(cell)?)),
+            ColumnBuilder::Date(builder, bounds) => return put(builder, text::date(cell)?, *bounds),
+            ColumnBuilder::Timestamp(builder, bounds) => {
+                return put(builder, text::timestamp(cell)?, *bounds);
+            }
+            ColumnBuilder::Timestamptz(builder, bounds) => {
+                return put(builder, text::timestamptz(cell)?, *bounds);
+            }
             ColumnBuilder::Time(builder) => return put_text(builder, &text::time(cell)?),
             ColumnBuilder::Uuid(builder) => return put_text(builder, &text::uuid(cell)?),
             ColumnBuilder::Array(builder) => return builder.text(cell),
+            ColumnBuilder::Rendered(rendered) => return rendered.text(cell),
+            ColumnBuilder::Shaped(shaped) => return shaped.value(Cell::Text(cell)),
         }
         Ok(EXACT)
     }
@@ -172,7 +292,7 @@ impl ColumnBuilder {
             ColumnBuilder::Float4(builder) => builder.append_value(binary::float32(cell)?),
             ColumnBuilder::Float8(builder) => builder.append_value(binary::float64(cell)?),
             ColumnBuilder::Decimal { builder, precision, scale } => {
-                return Ok(put(builder, binary::decimal(cell, *precision, *scale)?));
+                return put(builder, binary::decimal(cell, *precision, *scale)?, Bounds::Clamp);
             }
             ColumnBuilder::NumericText(builder) => {
                 let mut text = Vec::new();
@@ -181,19 +301,16 @@ impl ColumnBuilder {
             }
             ColumnBuilder::Text(builder) => return put_text(builder, cell),
             ColumnBuilder::Jsonb(builder) => return put_text(builder, binary::jsonb(cell)?),
-            ColumnBuilder::Bytea(builder) => {
-                reserve(builder.values_slice().len(), cell.len())?;
-                builder.append_value(cell);
-                return Ok(Landed { is_exact: true, bytes: cell.len() });
-            }
-            ColumnBuilder::Date(builder) => return Ok(put(builder, binary::date(cell)?)),
-            ColumnBuilder::Timestamp(builder) | ColumnBuilder::Timestamptz(builder) => {
-                return Ok(put(builder, binary::timestamp(cell)?));
+            ColumnBuilder::Bytea(builder) => return put_bytes(builder, cell),
+            ColumnBuilder::Date(builder, bounds) => return put(builder, binary::date(cell)?, *bounds),
+            ColumnBuilder::Timestamp(builder, bounds) | ColumnBuilder::Timestamptz(builder, bounds) => {
+                return put(builder, binary::timestamp(cell)?, *bounds);
             }
             ColumnBuilder::Time(builder) => return put_text(builder, &binary::time(cell)?),
             ColumnBuilder::Uuid(builder) => return put_text(builder, &binary::uuid(cell)?),
             ColumnBuilder::Array(builder) => return builder.binary(cell),
-            ColumnBuilder::Other(_) => return Err(Refusal::NoBinaryReader),
+            ColumnBuilder::Rendered(rendered) => return rendered.binary(cell),
+            ColumnBuilder::Shaped(shaped) => return shaped.value(Cell::Binary(cell)),
         }
         Ok(EXACT)
     }
@@ -205,21 +322,22 @@ impl ColumnBuilder {
             ColumnBuilder::Int2(_)
             | ColumnBuilder::Int4(_)
             | ColumnBuilder::Float4(_)
-            | ColumnBuilder::Date(_)
+            | ColumnBuilder::Date(..)
             | ColumnBuilder::NumericText(_)
             | ColumnBuilder::Text(_)
             | ColumnBuilder::Jsonb(_)
             | ColumnBuilder::Bytea(_)
             | ColumnBuilder::Time(_)
             | ColumnBuilder::Uuid(_)
-            | ColumnBuilder::Other(_)
+            | ColumnBuilder::Rendered(_)
             | ColumnBuilder::Array(_) => 32 + 1,
             ColumnBuilder::Int8(_)
             | ColumnBuilder::Oid(_)
             | ColumnBuilder::Float8(_)
-            | ColumnBuilder::Timestamp(_)
-            | ColumnBuilder::Timestamptz(_) => 64 + 1,
+            | ColumnBuilder::Timestamp(..)
+            | ColumnBuilder::Timestamptz(..) => 64 + 1,
             ColumnBuilder::Decimal { .. } => 128 + 1,
+            ColumnBuilder::Shaped(shaped) => shaped.row_bits(),
         }
     }
 
@@ -236,21 +354,63 @@ impl ColumnBuilder {
             | ColumnBuilder::Text(builder)
             | ColumnBuilder::Jsonb(builder)
             | ColumnBuilder::Time(builder)
-            | ColumnBuilder::Uuid(builder)
-            | ColumnBuilder::Other(builder) => Arc::new(builder.finish()),
+            | ColumnBuilder::Uuid(builder) => Arc::new(builder.finish()),
             ColumnBuilder::Bytea(builder) => Arc::new(builder.finish()),
-            ColumnBuilder::Date(builder) => Arc::new(builder.finish()),
-            ColumnBuilder::Timestamp(builder) | ColumnBuilder::Timestamptz(builder) => {
+            ColumnBuilder::Date(builder, _) => Arc::new(builder.finish()),
+            ColumnBuilder::Timestamp(builder, _) | ColumnBuilder::Timestamptz(builder, _) => {
                 Arc::new(builder.finish())
             }
             ColumnBuilder::Array(builder) => Arc::new(builder.finish()?),
+            ColumnBuilder::Rendered(rendered) => Arc::new(rendered.builder.finish()),
+            ColumnBuilder::Shaped(shaped) => shaped.finish()?,
         })
     }
+}
+
+/// A column of the text that Postgres prints.
+pub(crate) struct Rendered {
+    codec: Codec,
+    builder: StringBuilder,
+    text: Vec<u8>,
+}
+
+impl Rendered {
+    fn new(codec: &Codec) -> Rendered {
+        Rendered { codec: codec.clone(), builder: StringBuilder::new(), text: Vec::new() }
+    }
+
+    fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
+        if self.codec == Codec::Char {
+            self.text.clear();
+            forms::system::char_from_text(cell, &mut self.text)?;
+            return put_text(&mut self.builder, &self.text);
+        }
+        put_text(&mut self.builder, cell)
+    }
+
+    fn binary(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
+        self.text.clear();
+        render(&self.codec, cell, &mut self.text)?;
+        put_text(&mut self.builder, &self.text)
+    }
+}
+
+/// Writes the text that Postgres would have sent for a binary cell.
+pub(crate) fn render(codec: &Codec, cell: &[u8], text: &mut Vec<u8>) -> Result<(), Refusal> {
+    if !codec.can_render() {
+        return Err(Refusal::NoBinaryReader);
+    }
+    binary::render(codec, cell, text).map_err(|malformed| match codec.has_record() {
+        // A row type may have other attributes than it was learnt with. Its text is right whatever they are.
+        true => Refusal::NoBinaryReader,
+        false => malformed.into(),
+    })
 }
 
 /// A column of lists.
 pub(crate) struct ListBuilder {
     field: FieldRef,
+    delimiter: u8,
     elements: ColumnBuilder,
     element_count: usize,
     offsets: Vec<i32>,
@@ -260,7 +420,7 @@ pub(crate) struct ListBuilder {
 }
 
 impl ListBuilder {
-    fn new(element: &Codec, data_type: &DataType) -> ListBuilder {
+    fn new(element: &Codec, delimiter: u8, data_type: &DataType) -> ListBuilder {
         let field = match data_type {
             DataType::List(field) => Arc::clone(field),
             // A schema whose types disagree with its codecs, which only a damaged file holds: the batch refuses
@@ -270,6 +430,7 @@ impl ListBuilder {
         let elements = ColumnBuilder::new(element, field.data_type());
         ListBuilder {
             field,
+            delimiter,
             elements,
             element_count: 0,
             offsets: vec![0],
@@ -285,14 +446,14 @@ impl ListBuilder {
     }
 
     fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
-        let (starts_at_one, mut elements) = match text::array(cell)? {
+        let (starts_at_one, mut elements) = match text::array(cell, self.delimiter)? {
             ArrayText::Nested => {
                 self.null();
-                return Ok(Landed { is_exact: false, bytes: 0 });
+                return Ok(Landed::lossy(Loss::NestedArray));
             }
             ArrayText::Flat { starts_at_one, elements } => (starts_at_one, elements),
         };
-        let mut list = Landed { is_exact: starts_at_one, bytes: 0 };
+        let mut list = Landed { loss: loss_of_bounds(starts_at_one), bytes: 0 };
         let count_before = self.element_count;
         while let Some(element) = elements.next(&mut self.unescaped)? {
             let landed = match element {
@@ -303,7 +464,7 @@ impl ListBuilder {
                 Element::Value(text) => self.elements.text(text)?,
             };
             self.element_count += 1;
-            list = both(list, landed);
+            list = list.with(landed);
         }
         self.close(list, count_before)
     }
@@ -312,22 +473,21 @@ impl ListBuilder {
         let array = ArrayBinary::read(cell)?;
         if array.is_nested() {
             self.null();
-            return Ok(Landed { is_exact: false, bytes: 0 });
+            return Ok(Landed::lossy(Loss::NestedArray));
         }
-        let mut list = Landed { is_exact: array.starts_at_one(), bytes: 0 };
+        let mut list = Landed { loss: loss_of_bounds(array.starts_at_one()), bytes: 0 };
         let count_before = self.element_count;
         for element in array.elements()? {
-            let landed = match element? {
-                None => {
-                    self.elements.null();
-                    EXACT
-                }
-                Some(bytes) => self.elements.binary(bytes)?,
-            };
-            self.element_count += 1;
-            list = both(list, landed);
+            let cell = element?.map_or(Cell::Null, Cell::Binary);
+            list = list.with(self.push(cell)?);
         }
         self.close(list, count_before)
+    }
+
+    /// Appends an element to the list that is open; [`ListBuilder::close`] ends it.
+    fn push(&mut self, element: Cell<'_>) -> Result<Landed, Refusal> {
+        self.element_count += 1;
+        self.elements.cell(element)
     }
 
     fn close(&mut self, list: Landed, count_before: usize) -> Result<Landed, Refusal> {
@@ -349,20 +509,25 @@ impl ListBuilder {
     }
 }
 
-fn both(list: Landed, element: Landed) -> Landed {
-    Landed { is_exact: list.is_exact && element.is_exact, bytes: list.bytes.saturating_add(element.bytes) }
+fn loss_of_bounds(starts_at_one: bool) -> Option<Loss> {
+    if starts_at_one { None } else { Some(Loss::LowerBound) }
 }
 
 fn put<T: ArrowPrimitiveType>(
-    builder: &mut arrow::array::PrimitiveBuilder<T>,
+    builder: &mut PrimitiveBuilder<T>,
     held: Held<T::Native>,
-) -> Landed {
-    let is_exact = matches!(held, Held::Exact(_));
-    match held {
-        Held::Exact(value) | Held::Clamped(value) => builder.append_value(value),
-        Held::Nothing => builder.append_null(),
-    }
-    Landed { is_exact, bytes: 0 }
+    bounds: Bounds,
+) -> Result<Landed, Refusal> {
+    let (value, loss) = match (held, bounds) {
+        (Held::Exact(value), _) => (Some(value), None),
+        (Held::Clamped(value, loss), Bounds::Clamp) => (Some(value), Some(loss)),
+        (Held::Clamped(_, loss) | Held::Nothing(loss), Bounds::Clamp | Bounds::Null) => (None, Some(loss)),
+        (Held::Clamped(_, loss) | Held::Nothing(loss), Bounds::Error) => {
+            return Err(Refusal::Unrepresentable(loss));
+        }
+    };
+    builder.append_option(value);
+    Ok(Landed { loss, bytes: 0 })
 }
 
 fn put_text(builder: &mut StringBuilder, text: &[u8]) -> Result<Landed, Refusal> {
@@ -371,10 +536,16 @@ fn put_text(builder: &mut StringBuilder, text: &[u8]) -> Result<Landed, Refusal>
         Ok(text) => builder.append_value(text),
         Err(_) => {
             builder.append_null();
-            return Ok(Landed { is_exact: false, bytes: 0 });
+            return Ok(Landed::lossy(Loss::InvalidEncoding));
         }
     }
-    Ok(Landed { is_exact: true, bytes: text.len() })
+    Ok(Landed::exact(text.len()))
+}
+
+fn put_bytes(builder: &mut BinaryBuilder, bytes: &[u8]) -> Result<Landed, Refusal> {
+    reserve(builder.values_slice().len(), bytes.len())?;
+    builder.append_value(bytes);
+    Ok(Landed::exact(bytes.len()))
 }
 
 fn put_hex(builder: &mut BinaryBuilder, digits: &[u8]) -> Result<Landed, Refusal> {
@@ -386,7 +557,7 @@ fn put_hex(builder: &mut BinaryBuilder, digits: &[u8]) -> Result<Landed, Refusal
         builder.write_all(written).map_err(|_| Refusal::Full)?;
     }
     builder.append_value([]);
-    Ok(Landed { is_exact: true, bytes: digits.len() / 2 })
+    Ok(Landed::exact(digits.len() / 2))
 }
 
 /// Whether so many bytes more leave offsets that 32 bits hold; the builders panic if they do not.
@@ -397,7 +568,7 @@ pub(crate) fn reserve(held: usize, more: usize) -> Result<(), Refusal> {
     }
 }
 
-const EXACT: Landed = Landed { is_exact: true, bytes: 0 };
+const EXACT: Landed = Landed { loss: None, bytes: 0 };
 
 #[cfg(test)]
 mod tests;

@@ -20,12 +20,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::planning::Missing;
 use self::plans::{Planned, Plans};
-pub use self::selection::{GlobError, Selection};
+pub use self::selection::{ColumnGlob, GlobError, Selection};
 use crate::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
 use crate::lineage::{ColumnFacts, Facts, Lineage};
 use crate::relation::{Relations, Target};
 use crate::schema::{Stale, TableSchema};
-use crate::types::TypeCatalog;
+use crate::types::{TypeCatalog, TypeRules};
 
 /// What the configuration says about folding.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct FoldSettings {
     pub fold_to_root: bool,
     /// A TRUNCATE becomes a `T`; otherwise it is only reported.
     pub mark_truncate: bool,
+    /// Which forms types have in the lake.
+    pub types: TypeRules,
 }
 
 /// A table as the fold knows it. The caller persists it and brings it back with [`Fold::restore_table`].
@@ -313,10 +315,11 @@ enum Rows<'a> {
 impl Fold {
     /// Knows nothing yet.
     pub fn new(settings: FoldSettings) -> Fold {
+        let types = TypeCatalog::new(settings.types.clone());
         Fold {
             settings,
             lineage: Lineage::default(),
-            types: TypeCatalog::default(),
+            types,
             types_gone: FxHashSet::default(),
             columns: FxHashMap::default(),
             relations: Relations::default(),

@@ -12,6 +12,7 @@ mod binary;
 pub mod change;
 mod columns;
 pub mod fold;
+mod forms;
 pub mod lineage;
 pub mod relation;
 pub mod schema;

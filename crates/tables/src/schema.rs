@@ -1,6 +1,6 @@
 //! The columns of a table in the lake, version by version.
 //!
-//! Owns: field ids and lake names; what an altered column becomes (`evolution`).
+//! Owns: field ids, lake names and Arrow types; what an altered column becomes (`evolution`).
 //! Does not: resolve types (`types`), or decide when a table changes (`fold`).
 //! Holds: a field id means one column of one type (or of a promotion of it) for ever, and so does a lake name, whatever
 //! names Postgres gives the column; lake names are unique ignoring case; versions only ever add columns.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use pgoutput::Oid;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::types::{Codec, LakeType, Resolved};
@@ -25,8 +25,9 @@ pub use self::evolution::{Catalog, Evolution, Stale, StaleReason};
 pub struct Column {
     /// Its Parquet and Iceberg field id.
     pub field_id: i32,
-    /// The field id of a list's elements.
-    pub element_field_id: Option<i32>,
+    /// The field ids of what lies in it, in the order of [`LakeType::arrow`].
+    #[serde(default, alias = "element_field_id", deserialize_with = "one_or_many")]
+    pub nested_field_ids: Vec<i32>,
     /// Its name in the lake.
     pub name: String,
     /// Its name in Postgres.
@@ -120,7 +121,7 @@ impl TableSchema {
         let last = self.columns.iter().map(|column| column.ordinal).max().unwrap_or_default();
         self.columns.push(Column {
             field_id,
-            element_field_id: None,
+            nested_field_ids: Vec::new(),
             name,
             source_name: spec.name.clone(),
             type_oid: spec.type_oid,
@@ -138,12 +139,12 @@ impl TableSchema {
         });
     }
 
-    /// Gives the elements of new list columns their ids: top level first, as Iceberg numbers.
+    /// Gives what lies in new columns its ids: top level first, as Iceberg numbers.
     fn number_elements(&mut self) {
         let mut next = self.next_field_id;
         for column in &mut self.columns {
-            if matches!(column.lake, LakeType::List(_)) && column.element_field_id.is_none() {
-                column.element_field_id = Some(next);
+            while column.nested_field_ids.len() < column.lake.nested_fields() {
+                column.nested_field_ids.push(next);
                 next = next.saturating_add(1);
             }
         }
@@ -163,14 +164,14 @@ impl Column {
     }
 
     fn arrow(&self) -> Field {
-        let data_type = self.lake.arrow(self.element_field_id);
-        field(&self.name, data_type, true, Some(self.field_id))
+        let mut ids = self.nested_field_ids.iter().copied();
+        lake_field(&self.name, &self.lake, Some(self.field_id), &mut ids)
     }
 }
 
 impl LakeType {
-    /// The Arrow type; `element_field_id` is for the elements of a list.
-    fn arrow(&self, element_field_id: Option<i32>) -> DataType {
+    /// The Arrow type. `ids` are for the fields in it: those of one level before those of the next.
+    fn arrow(&self, ids: &mut dyn Iterator<Item = i32>) -> DataType {
         match self {
             LakeType::Boolean => DataType::Boolean,
             LakeType::Int32 => DataType::Int32,
@@ -178,26 +179,88 @@ impl LakeType {
             LakeType::Float32 => DataType::Float32,
             LakeType::Float64 => DataType::Float64,
             LakeType::Decimal { precision, scale } => DataType::Decimal128(*precision, *scale),
-            LakeType::Utf8 => DataType::Utf8,
+            LakeType::Utf8 | LakeType::Json => DataType::Utf8,
             LakeType::Binary => DataType::Binary,
+            LakeType::Fixed16 | LakeType::Uuid => DataType::FixedSizeBinary(16),
             LakeType::Date => DataType::Date32,
+            LakeType::Time => DataType::Time64(TimeUnit::Microsecond),
             LakeType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             LakeType::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from(UTC))),
             LakeType::List(element) => {
-                DataType::List(Arc::new(field("element", element.arrow(None), true, element_field_id)))
+                let id = ids.next();
+                DataType::List(Arc::new(lake_field("element", element, id, ids)))
             }
+            LakeType::Map => {
+                let (key, value) = (ids.next(), ids.next());
+                let entry = Fields::from(vec![
+                    field("key", DataType::Utf8, false, key),
+                    field("value", DataType::Utf8, true, value),
+                ]);
+                DataType::Map(Arc::new(field("key_value", DataType::Struct(entry), false, None)), false)
+            }
+            LakeType::Struct(fields) => {
+                let own: Vec<Option<i32>> = fields.iter().map(|_| ids.next()).collect();
+                let fields = fields.iter().zip(own);
+                DataType::Struct(
+                    fields.map(|(field, id)| lake_field(&field.name, &field.lake, id, ids)).collect(),
+                )
+            }
+        }
+    }
+
+    /// The canonical extension type of Arrow that the Parquet writer knows it by: its name and its metadata.
+    fn extension(&self) -> Option<(&'static str, Option<&'static str>)> {
+        match self {
+            LakeType::Uuid => Some(("arrow.uuid", None)),
+            LakeType::Json => Some(("arrow.json", Some(""))),
+            LakeType::Boolean
+            | LakeType::Int32
+            | LakeType::Int64
+            | LakeType::Float32
+            | LakeType::Float64
+            | LakeType::Decimal { .. }
+            | LakeType::Utf8
+            | LakeType::Binary
+            | LakeType::Fixed16
+            | LakeType::Date
+            | LakeType::Time
+            | LakeType::Timestamp
+            | LakeType::TimestampTz
+            | LakeType::List(_)
+            | LakeType::Map
+            | LakeType::Struct(_) => None,
         }
     }
 }
 
+fn lake_field(name: &str, lake: &LakeType, id: Option<i32>, ids: &mut dyn Iterator<Item = i32>) -> Field {
+    let mut field = field(name, lake.arrow(ids), true, id);
+    if let Some((name, metadata)) = lake.extension() {
+        let keys = field.metadata_mut();
+        keys.insert(EXTENSION_NAME.to_owned(), name.to_owned());
+        keys.extend(metadata.map(|text| (EXTENSION_METADATA.to_owned(), text.to_owned())));
+    }
+    field
+}
+
+/// Schemas of before there were structs have the one id of a list's elements, or none.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Ids {
+        Many(Vec<i32>),
+        One(Option<i32>),
+    }
+    Ok(match Ids::deserialize(deserializer)? {
+        Ids::Many(ids) => ids,
+        Ids::One(id) => id.into_iter().collect(),
+    })
+}
+
 fn metadata_fields() -> Vec<Field> {
     let [op, lsn, seq, commit_ts, xid, relation, unchanged, raw] = METADATA_COLUMNS;
-    let instant = LakeType::TimestampTz.arrow(None);
-    let entry = Fields::from(vec![
-        field("key", DataType::Utf8, false, Some(10)),
-        field("value", DataType::Utf8, true, Some(11)),
-    ]);
-    let entries = Arc::new(field("key_value", DataType::Struct(entry), false, None));
+    let no_ids = &mut std::iter::empty();
+    let instant = LakeType::TimestampTz.arrow(no_ids);
     vec![
         field(op, DataType::Utf8, false, Some(1)),
         field(lsn, DataType::Int64, false, Some(2)),
@@ -205,8 +268,8 @@ fn metadata_fields() -> Vec<Field> {
         field(commit_ts, instant, false, Some(4)),
         field(xid, DataType::Int64, false, Some(5)),
         field(relation, DataType::Utf8, false, Some(6)),
-        field(unchanged, LakeType::List(Box::new(LakeType::Utf8)).arrow(Some(9)), true, Some(7)),
-        field(raw, DataType::Map(entries, false), true, Some(8)),
+        field(unchanged, LakeType::List(Box::new(LakeType::Utf8)).arrow(&mut [9].into_iter()), true, Some(7)),
+        field(raw, LakeType::Map.arrow(&mut [10, 11].into_iter()), true, Some(8)),
     ]
 }
 
@@ -217,7 +280,7 @@ fn field(name: &str, data_type: DataType, is_nullable: bool, field_id: Option<i3
 
 /// The names that columns of one table have, in lower case: engines do not tell case.
 #[derive(Default)]
-struct LakeNames {
+pub(crate) struct LakeNames {
     taken: HashSet<String>,
 }
 
@@ -228,7 +291,7 @@ impl LakeNames {
     }
 
     /// The lake name of a Postgres name: itself, or what is legal of it and a hash of it.
-    fn of(&mut self, source_name: &str) -> String {
+    pub(crate) fn of(&mut self, source_name: &str) -> String {
         if is_safe(source_name) && self.take(source_name) {
             return source_name.to_owned();
         }
@@ -287,6 +350,10 @@ pub const FIRST_COLUMN_FIELD_ID: i32 = 100;
 
 /// Where the Parquet writer looks for a field's id (`parquet::arrow::PARQUET_FIELD_ID_META_KEY`).
 const FIELD_ID: &str = "PARQUET:field_id";
+
+/// Where the Parquet writer looks for what a field is beyond its Arrow type.
+const EXTENSION_NAME: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
 
 /// What Spark refuses in the names of Parquet columns.
 const ILLEGAL: &str = " ,;{}()\n\t=";

@@ -6,6 +6,8 @@
 //! Holds: nothing is rounded; a value the lake type cannot hold is [`Held::Clamped`] or [`Held::Nothing`].
 //! Fails: [`Malformed`] on bytes that are not of the type's grammar.
 
+use crate::types::Loss;
+
 /// Bytes that are no value of their type, in text or binary form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
@@ -16,9 +18,9 @@ pub(crate) enum Held<T> {
     /// The value.
     Exact(T),
     /// The nearest one that it has.
-    Clamped(T),
+    Clamped(T, Loss),
     /// Nothing near.
-    Nothing,
+    Nothing(Loss),
 }
 
 pub(crate) fn boolean(text: &[u8]) -> Result<bool, Malformed> {
@@ -49,7 +51,7 @@ pub(crate) fn int64(text: &[u8]) -> Result<i64, Malformed> {
 }
 
 /// Decimal digits, at least one.
-fn natural(digits: &[u8]) -> Result<u64, Malformed> {
+pub(crate) fn natural(digits: &[u8]) -> Result<u64, Malformed> {
     match digits.len() {
         0 => Err(Malformed),
         // 10^19 is below 2^64.
@@ -119,10 +121,10 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Result<Held<i128
     if let Some((is_negative, unscaled)) = short_decimal(text, scale) {
         return Ok(signed(Some(unscaled.into()), is_negative, precision));
     }
-    let Some(number) = Number::read(text)? else { return Ok(Held::Nothing) };
+    let Some(number) = Number::read(text)? else { return Ok(Held::Nothing(loss_of_special(text))) };
     let (kept, rest) = number.fraction.split_at_checked(scale).unwrap_or((number.fraction, &[]));
     if rest.iter().any(|digit| *digit != b'0') {
-        return Ok(Held::Nothing);
+        return Ok(Held::Nothing(Loss::Precision));
     }
     let mut digits = number.whole.iter().chain(kept);
     let unscaled = digits.try_fold(0, |value: u128, digit| {
@@ -170,8 +172,13 @@ pub(crate) fn signed(magnitude: Option<u128>, is_negative: bool, precision: u8) 
     let value = magnitude.filter(|value| limit.is_some_and(|limit| *value < limit));
     match value.and_then(|value| i128::try_from(value).ok()) {
         Some(value) => Held::Exact(if is_negative { -value } else { value }),
-        None => Held::Nothing,
+        None => Held::Nothing(Loss::OutOfRange),
     }
+}
+
+/// Why what is no finite number has no decimal.
+fn loss_of_special(text: &[u8]) -> Loss {
+    if text == b"NaN" { Loss::NotANumber } else { Loss::Infinity }
 }
 
 /// Checks the grammar of a numeric that is kept as text.
@@ -212,8 +219,8 @@ impl<'a> Number<'a> {
 /// A date as days since 1970-01-01, of the years 1 to 9999.
 pub(crate) fn date(text: &[u8]) -> Result<Held<i32>, Malformed> {
     let day = match text {
-        b"infinity" => i64::MAX,
-        b"-infinity" => i64::MIN,
+        b"infinity" => return Ok(Held::Clamped(DAY_MAX, Loss::Infinity)),
+        b"-infinity" => return Ok(Held::Clamped(DAY_MIN, Loss::Infinity)),
         _ => match text.strip_suffix(b" BC") {
             Some(text) => day_of(text, Era::BeforeChrist)?,
             None => day_of(text, Era::Common)?,
@@ -226,8 +233,8 @@ pub(crate) fn date(text: &[u8]) -> Result<Held<i32>, Malformed> {
 pub(crate) fn held_day(day: i64) -> Held<i32> {
     match i32::try_from(day) {
         Ok(day @ DAY_MIN..=DAY_MAX) => Held::Exact(day),
-        _ if day < 0 => Held::Clamped(DAY_MIN),
-        _ => Held::Clamped(DAY_MAX),
+        _ if day < 0 => Held::Clamped(DAY_MIN, Loss::OutOfRange),
+        _ => Held::Clamped(DAY_MAX, Loss::OutOfRange),
     }
 }
 
@@ -246,8 +253,8 @@ fn point_in_time(text: &[u8], has_offset: bool) -> Result<Held<i64>, Malformed> 
         Some((date, [b' ', rest @ ..])) => (date, rest),
         // A year of more than four digits, or no year at all.
         _ => match text {
-            b"infinity" => return Ok(Held::Clamped(MICROS_MAX)),
-            b"-infinity" => return Ok(Held::Clamped(MICROS_MIN)),
+            b"infinity" => return Ok(Held::Clamped(MICROS_MAX, Loss::Infinity)),
+            b"-infinity" => return Ok(Held::Clamped(MICROS_MIN, Loss::Infinity)),
             text => split_once(text, |byte| byte == b' ').ok_or(Malformed)?,
         },
     };
@@ -273,8 +280,8 @@ fn point_in_time(text: &[u8], has_offset: bool) -> Result<Held<i64>, Malformed> 
 pub(crate) fn held_micros(micros: Option<i64>, sign: i64) -> Held<i64> {
     match micros {
         Some(micros @ MICROS_MIN..=MICROS_MAX) => Held::Exact(micros),
-        micros if micros.unwrap_or(sign) < 0 => Held::Clamped(MICROS_MIN),
-        _ => Held::Clamped(MICROS_MAX),
+        micros if micros.unwrap_or(sign) < 0 => Held::Clamped(MICROS_MIN, Loss::OutOfRange),
+        _ => Held::Clamped(MICROS_MAX, Loss::OutOfRange),
     }
 }
 
@@ -335,7 +342,7 @@ pub(crate) fn time(text: &[u8]) -> Result<[u8; 15], Malformed> {
 }
 
 /// Microseconds since midnight of `HH:MM:SS[.f…]`.
-fn micros_of_day(text: &[u8]) -> Result<i64, Malformed> {
+pub(crate) fn micros_of_day(text: &[u8]) -> Result<i64, Malformed> {
     match clock(text)? {
         (micros, []) => Ok(micros),
         _ => Err(Malformed),
@@ -356,7 +363,7 @@ fn clock(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
 }
 
 /// Microseconds of one to six digits after the point, and what follows them.
-fn fraction_micros(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
+pub(crate) fn fraction_micros(text: &[u8]) -> Result<(i64, &[u8]), Malformed> {
     let mut micros = 0;
     let mut unit = 1_000_000;
     let mut rest = text;
@@ -388,7 +395,7 @@ fn offset_micros(text: &[u8]) -> Result<i64, Malformed> {
     Ok(sign * seconds * 1_000_000)
 }
 
-fn pair(tens: u8, ones: u8) -> Result<i64, Malformed> {
+pub(crate) fn pair(tens: u8, ones: u8) -> Result<i64, Malformed> {
     Ok(i64::from(digit(tens)? * 10 + digit(ones)?))
 }
 
@@ -441,13 +448,14 @@ pub(crate) fn unhex(digits: &[u8], bytes: &mut [u8; 32]) -> Result<usize, Malfor
     if seen > 0x0F { Err(Malformed) } else { Ok(pairs.len()) }
 }
 
-fn hex_digit(byte: u8) -> u8 {
+pub(crate) fn hex_digit(byte: u8) -> u8 {
     HEX_DIGITS.get(usize::from(byte)).copied().unwrap_or(0xFF)
 }
 
 /// Walks the elements of `array_out`'s text.
 pub(crate) struct ArrayElements<'a> {
     rest: &'a [u8],
+    delimiter: u8,
     state: ArrayState,
 }
 
@@ -477,8 +485,9 @@ pub(crate) enum Element<'a> {
     Value(&'a [u8]),
 }
 
-/// Reads up to an array's first element.
-pub(crate) fn array(text: &[u8]) -> Result<ArrayText<'_>, Malformed> {
+/// Reads up to an array's first element. Between elements stands the `typdelim` of their type: that of a box is `;`, that of a
+/// geometry `:`.
+pub(crate) fn array(text: &[u8], delimiter: u8) -> Result<ArrayText<'_>, Malformed> {
     let mut rest = text;
     let mut dimensions = 0_u32;
     let mut starts_at_one = true;
@@ -495,9 +504,10 @@ pub(crate) fn array(text: &[u8]) -> Result<ArrayText<'_>, Malformed> {
     }
     match rest {
         [b'{', b'{', ..] => Ok(ArrayText::Nested),
-        [b'{', rest @ ..] if dimensions <= 1 => {
-            Ok(ArrayText::Flat { starts_at_one, elements: ArrayElements { rest, state: ArrayState::First } })
-        }
+        [b'{', rest @ ..] if dimensions <= 1 => Ok(ArrayText::Flat {
+            starts_at_one,
+            elements: ArrayElements { rest, delimiter, state: ArrayState::First },
+        }),
         _ => Err(Malformed),
     }
 }
@@ -519,7 +529,9 @@ impl<'a> ArrayElements<'a> {
             rest => self.bare(rest)?,
         };
         match self.rest {
-            [b',', rest @ ..] => (self.rest, self.state) = (rest, ArrayState::Later),
+            [byte, rest @ ..] if *byte == self.delimiter => {
+                (self.rest, self.state) = (rest, ArrayState::Later);
+            }
             [b'}', rest @ ..] => (self.rest, self.state) = (rest, ArrayState::Ended),
             _ => return Err(Malformed),
         }
@@ -527,7 +539,9 @@ impl<'a> ArrayElements<'a> {
     }
 
     fn bare(&mut self, text: &'a [u8]) -> Result<Element<'a>, Malformed> {
-        let end = text.iter().position(|byte| matches!(byte, b',' | b'}' | b'{' | b'"' | b'\\'));
+        let delimiter = self.delimiter;
+        let is_end = |byte: &u8| *byte == delimiter || matches!(byte, b'}' | b'{' | b'"' | b'\\');
+        let end = text.iter().position(is_end);
         let (element, rest) = end.and_then(|end| text.split_at_checked(end)).ok_or(Malformed)?;
         self.rest = rest;
         match element {
@@ -569,7 +583,7 @@ impl<'a> ArrayElements<'a> {
 }
 
 /// The parts before and after the first byte that is meant.
-fn split_once(bytes: &[u8], is_meant: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_once(bytes: &[u8], is_meant: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| is_meant(*byte))?;
     match bytes.split_at_checked(at) {
         Some((before, [_, after @ ..])) => Some((before, after)),

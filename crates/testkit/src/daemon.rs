@@ -53,6 +53,10 @@ pub struct Settings {
     pub publication: String,
     /// `source.format`
     pub format: &'static str,
+    /// `source.streaming`
+    pub streaming: &'static str,
+    /// `source.spool_size`
+    pub spool_size: &'static str,
     /// `lake.url` and `lake.s3`
     pub lake: Lake,
     /// `cut.interval`
@@ -75,6 +79,8 @@ impl Settings {
             slot: "tributary".to_owned(),
             publication: "tributary".to_owned(),
             format: "auto",
+            streaming: "off",
+            spool_size: "1GiB",
             lake,
             interval: "1s",
             file_size: "16MiB",
@@ -118,7 +124,15 @@ impl Pipeline {
             &self.settings;
         let mut toml = String::new();
         writeln!(toml, "[source]\nurl = \"{source}\"\nslot = \"{slot}\"\npublication = [\"{publication}\"]")?;
-        writeln!(toml, "format = \"{format}\"\n\n[lake]\nurl = \"{}\"\n", self.lake_url())?;
+        let Settings { streaming, spool_size, .. } = &self.settings;
+        let spool = self.spool();
+        writeln!(toml, "format = \"{format}\"\nstreaming = \"{streaming}\"\nspool_size = \"{spool_size}\"")?;
+        writeln!(
+            toml,
+            "spool_directory = \"{}\"\n\n[lake]\nurl = \"{}\"\n",
+            spool.display(),
+            self.lake_url()
+        )?;
         if let Lake::S3 { daemon, checksums, .. } = &self.settings.lake {
             let endpoint = endpoint(*daemon);
             writeln!(
@@ -140,6 +154,11 @@ impl Pipeline {
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.join("tributary.toml")
+    }
+
+    /// `source.spool_directory`
+    pub fn spool(&self) -> PathBuf {
+        self.folder.with_extension("spool")
     }
 
     /// `lake.url`

@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod large;
 pub mod lister;
 pub mod oracle;
 pub mod place;

@@ -212,7 +212,7 @@ impl Storm {
             return "null".to_owned();
         }
         match type_name {
-            "boolean" => (n % 2 == 0).to_string(),
+            "boolean" => n.is_multiple_of(2).to_string(),
             "smallint" => (n % 100).to_string(),
             "integer" | "bigint" => n.to_string(),
             "real" | "double precision" => format!("{n} / 8.0"),

@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
+use crate::large;
 use crate::postgres::{Cluster, DATABASE};
 use crate::random::Random;
 use crate::wait;
@@ -31,12 +32,21 @@ pub struct Load {
     pub truncate_leaves: bool,
     /// Leaves and columns are added on the way.
     pub ddl: bool,
+    /// More connections, whose transactions are large and stay open for a while.
+    pub large: u64,
 }
 
 impl Load {
     /// All there is.
     pub fn new(seed: u64) -> Load {
-        Load { seed, workers: 4, pause: Duration::from_millis(10), truncate_leaves: true, ddl: true }
+        Load {
+            seed,
+            workers: 4,
+            pause: Duration::from_millis(10),
+            truncate_leaves: true,
+            ddl: true,
+            large: 0,
+        }
     }
 }
 
@@ -93,7 +103,7 @@ impl Workload {
         let (stop, shared) = (Rc::new(AtomicBool::new(false)), Rc::new(Counters::default()));
         let local = LocalSet::new();
         let mut workers = JoinSet::new();
-        for number in 0..load.workers {
+        for number in 0..load.workers + load.large {
             let worker = Worker {
                 url: cluster.url(DATABASE),
                 csv: cluster.data.join(format!("load-{number}.csv")),
@@ -165,6 +175,14 @@ impl Worker {
                     }
                 },
             };
+            if self.number >= self.load.workers {
+                let fresh = self.fresh();
+                let committed = large::run(&connected, &mut self.random, fresh, turn).await?;
+                let counter = if committed { &self.shared.committed } else { &self.shared.undone };
+                counter.fetch_add(1, Ordering::Relaxed);
+                client = Some(connected);
+                continue;
+            }
             let sql = if self.load.ddl && self.number == 0 && turn % 60 == 30 {
                 self.ddl(turn)
             } else {
@@ -395,7 +413,7 @@ async fn connect(url: &str) -> Result<Client> {
 }
 
 /// What a busy, restarted database does to its clients is no mistake of the workload.
-fn refuse_wrong_sql(error: &tokio_postgres::Error) -> Result<()> {
+pub(crate) fn refuse_wrong_sql(error: &tokio_postgres::Error) -> Result<()> {
     let Some(code) = error.code() else { return Ok(()) };
     let expected = [
         SqlState::UNIQUE_VIOLATION,

@@ -15,10 +15,11 @@ use lake::log::{Event, State};
 use lake::writer::{FileSpec, OpenFile, Rows, Writer};
 use pgoutput::Lsn;
 use rustc_hash::FxHashMap;
-use tables::batch::{BatchBuilder, CellError};
+use tables::batch::{BatchBuilder, CellError, Lossy};
 use tables::change::{Change, Op, TableIndex, TxStamp};
 use tables::fold::Table;
 use tables::schema::TableSchema;
+use tables::types::Loss;
 
 use crate::error::{Error, Result};
 
@@ -55,13 +56,15 @@ pub struct Buffers {
     schemas_logged: FxHashMap<u32, BTreeSet<u32>>,
     schema_news: Vec<(u32, u32, Event)>,
     rows: u64,
-    lossy: Vec<(TableIndex, u64)>,
+    lossy: FxHashMap<(TableIndex, String, Loss), u64>,
+    /// A value that its lake type does not hold stops the daemon.
+    refuses_loss: bool,
     wants_text: bool,
 }
 
 impl Buffers {
     /// No rows; the folders of known tables come from the log.
-    pub fn new(gauge: Arc<Gauge>, state: &State) -> Buffers {
+    pub fn new(gauge: Arc<Gauge>, state: &State, refuses_loss: bool) -> Buffers {
         let reservation = gauge.reserve(Use::Buffers, 0);
         Buffers {
             gauge,
@@ -79,7 +82,8 @@ impl Buffers {
                 .collect(),
             schema_news: Vec::new(),
             rows: 0,
-            lossy: Vec::new(),
+            lossy: FxHashMap::default(),
+            refuses_loss,
             wants_text: false,
         }
     }
@@ -118,16 +122,21 @@ impl Buffers {
         let appended = buffer.builder.append(stamp, change).map_err(|error| {
             if matches!(error, CellError::NoBinaryReader { .. }) {
                 self.wants_text = true;
-                return Error::transient("a published type is read as text only, so the stream is asked for text").caused_by(error);
+                return Error::transient(
+                    "a published type is read as text only, so the stream is asked for text",
+                )
+                .caused_by(error);
             }
-            Error::definite(format!("{}: a cell cannot be read, in the transaction that commits at {}", change.plan.relation, stamp.commit_lsn))
-                .caused_by(error)
-                .hint("nothing of this transaction was exported and nothing is lost; please report the column's type, and exclude the table with `tables.exclude` to go on without it")
+            unreadable(change, stamp, error)
         })?;
         buffer.note(stamp, change.op);
         self.held += buffer.builder.bytes().saturating_sub(before);
         if appended.raw_cells > 0 {
-            self.lossy.push((change.table, u64::from(appended.raw_cells)));
+            let columns = &change.plan.schema.columns;
+            for Lossy { column, loss, cells } in buffer.builder.take_losses() {
+                let name = columns.get(column).map(|column| column.source_name.clone()).unwrap_or_default();
+                *self.lossy.entry((change.table, name, loss)).or_default() += cells;
+            }
         }
         self.rows += 1;
         if buffer.builder.rows() >= BATCH_ROWS || buffer.builder.bytes() >= BATCH_BYTES {
@@ -154,9 +163,9 @@ impl Buffers {
         self.reservation.resize(self.held);
     }
 
-    /// Cells that needed `_cdc_raw` since the last call, by table.
-    pub fn take_lossy(&mut self) -> Vec<(TableIndex, u64)> {
-        std::mem::take(&mut self.lossy)
+    /// Cells that needed `_cdc_raw` since the last call, by table, column and reason.
+    pub fn take_lossy(&mut self) -> impl Iterator<Item = ((TableIndex, String, Loss), u64)> {
+        std::mem::take(&mut self.lossy).into_iter()
     }
 
     /// Gives the largest builders to their encoders, until those keep at most half of what all keep now.
@@ -247,8 +256,12 @@ impl Buffers {
             return *position;
         }
         let position = self.buffers.len();
+        let mut builder = BatchBuilder::new(Arc::clone(schema));
+        if self.refuses_loss {
+            builder.refuse_loss();
+        }
         self.buffers.push(Buffer {
-            builder: BatchBuilder::new(Arc::clone(schema)),
+            builder,
             schema: Arc::clone(schema),
             partition: key.partition,
             table: key.table,
@@ -344,6 +357,19 @@ impl Paths {
         self.by_oid.insert(table.oid.0, path.clone());
         path
     }
+}
+
+/// What a row that cannot be appended means for the daemon.
+fn unreadable(change: &Change<'_, '_>, stamp: &TxStamp, error: CellError) -> Error {
+    let (relation, commit_lsn) = (&change.plan.relation, stamp.commit_lsn);
+    if matches!(error, CellError::Unrepresentable { .. }) {
+        return Error::definite(format!("{relation}: a value cannot be kept as it is, in the transaction that commits at {commit_lsn}"))
+            .caused_by(error)
+            .hint("nothing of this transaction was exported and nothing is lost; `types.on_unrepresentable = \"raw\"` keeps the exact text in _cdc_raw, and [types.columns] gives the column another form");
+    }
+    Error::definite(format!("{relation}: a cell cannot be read, in the transaction that commits at {commit_lsn}"))
+        .caused_by(error)
+        .hint("nothing of this transaction was exported and nothing is lost; please report the column's type, and exclude the table with `tables.exclude` to go on without it")
 }
 
 /// `schema.table` as Postgres names it.

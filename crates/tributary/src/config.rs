@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tables::types::{ChosenBy, Misfit, RuleError, TypeRules};
 
 use crate::error::{Error, Result};
 use crate::source::ConnectOptions;
+use crate::transactions::Room;
 
 mod keys;
 mod layers;
@@ -20,9 +22,10 @@ mod node;
 mod values;
 
 pub use keys::keys;
-pub use values::{ByteSize, ConnectionUrl};
+pub use values::{ByteSize, ConnectionUrl, Forms};
 
 use layers::{Environment, Layers};
+use values::Places;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -64,6 +67,24 @@ pub struct Source {
     pub format: Format,
     /// Where catalogs are read, if not from `url`.
     pub catalog_url: Option<ConnectionUrl>,
+    /// Whether large transactions are sent before they have committed.
+    pub streaming: StreamingMode,
+    /// Where those are kept meanwhile.
+    pub spool_directory: Option<PathBuf>,
+    /// How much of the disk they may take.
+    pub spool_size: ByteSize,
+}
+
+impl Source {
+    /// Where and in how much room transactions are kept that have not committed.
+    ///
+    /// Not in /tmp by itself: that is memory on many systems, and this is what has no room there.
+    pub fn spool(&self) -> Room {
+        let named = |variable| std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let directory =
+            self.spool_directory.clone().or_else(|| named("STATE_DIRECTORY")).or_else(|| named("TMPDIR"));
+        Room::new(directory.unwrap_or_else(|| PathBuf::from("/var/tmp")), self.spool_size)
+    }
 }
 
 impl Default for Source {
@@ -75,6 +96,9 @@ impl Default for Source {
             publication: vec!["tributary".to_owned()],
             format: Format::Auto,
             catalog_url: None,
+            streaming: StreamingMode::Off,
+            spool_directory: None,
+            spool_size: ByteSize::mebibytes(10 << 10),
         }
     }
 }
@@ -90,6 +114,17 @@ pub enum Format {
     Binary,
     /// Text.
     Text,
+}
+
+/// `source.streaming`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamingMode {
+    /// Postgres holds a transaction back until it has committed.
+    #[default]
+    Off,
+    /// Postgres sends what does not fit its `logical_decoding_work_mem`.
+    On,
 }
 
 /// `[lake]`
@@ -371,6 +406,54 @@ impl Default for Memory {
 pub struct Types {
     /// Which lake types are used.
     pub profile: Profile,
+    /// What becomes of a value that its lake type does not hold.
+    pub on_unrepresentable: OnUnrepresentable,
+    /// Forms by type.
+    pub r#override: Forms,
+    /// Forms by column.
+    pub columns: Forms,
+    /// Where the forms were written.
+    #[serde(skip)]
+    places: Places,
+}
+
+impl Types {
+    /// The rules, ready to match.
+    pub fn rules(&self) -> Result<TypeRules> {
+        self.try_rules().map_err(|(_, error)| Error::config(error.what))
+    }
+
+    /// Whether a value that its lake type does not hold stops the daemon.
+    pub fn refuses_loss(&self) -> bool {
+        self.on_unrepresentable == OnUnrepresentable::Error
+    }
+
+    /// A rule that does not fit the type of a column, as an error that says where it stands.
+    pub fn misfit(&self, column: &str, type_name: &str, misfit: &Misfit) -> Error {
+        let (section, key) = match &misfit.rule {
+            ChosenBy::Override(key) => (OVERRIDE, key.as_str()),
+            ChosenBy::Column(key) => (COLUMNS, key.as_str()),
+            ChosenBy::Default | ChosenBy::Profile => ("types.profile", ""),
+        };
+        let what = format!("{column} is a {type_name}, which has no form `{}`", misfit.form);
+        let error = match self.places.of(section, key) {
+            Some(place) => Error::config(format!("{place}: {what}")),
+            None => Error::config(what),
+        };
+        error.hint(hint_of_words(&misfit.form.to_string(), &misfit.valid))
+    }
+
+    /// With the section of the rule that is wrong.
+    fn try_rules(&self) -> std::result::Result<TypeRules, (&'static str, RuleError)> {
+        let profile = match self.profile {
+            Profile::Portable => tables::types::Profile::Portable,
+            Profile::Native => tables::types::Profile::Native,
+        };
+        let none = || std::iter::empty();
+        // Once without the columns, so that an error tells its section.
+        TypeRules::new(profile, self.r#override.iter(), none()).map_err(|error| (OVERRIDE, error))?;
+        TypeRules::new(profile, self.r#override.iter(), self.columns.iter()).map_err(|error| (COLUMNS, error))
+    }
 }
 
 /// `types.profile`
@@ -382,6 +465,17 @@ pub enum Profile {
     Portable,
     /// Closest to Postgres.
     Native,
+}
+
+/// `types.on_unrepresentable`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnrepresentable {
+    /// NULL or the nearest value, and the exact text in `_cdc_raw`.
+    #[default]
+    Raw,
+    /// The daemon stops.
+    Error,
 }
 
 /// `[http]`
@@ -419,8 +513,13 @@ impl Config {
 
     fn from_parts(file: Option<(&str, &str)>, environment: &Environment) -> Result<Config> {
         let layers = Layers::read(file, environment)?;
-        let config: Config = layers.deserialize()?;
+        let mut config: Config = layers.deserialize()?;
         config.check().map_err(|problem| layers.locate(problem))?;
+        for (section, forms) in [(OVERRIDE, &config.types.r#override), (COLUMNS, &config.types.columns)] {
+            for (key, _) in forms.iter() {
+                config.types.places.note(section, key, layers.place_of(section, key));
+            }
+        }
         Ok(config)
     }
 
@@ -464,6 +563,7 @@ impl Config {
             Problem::at("lake.url", what)
                 .hint("lake.url = \"s3://bucket/prefix\", or file:///path; or set TRIBUTARY_LAKE__URL")
         })?;
+        in_range("source.spool_size", self.source.spool_size, SPOOL_SIZE)?;
         in_range("lake.s3.part_size", self.lake.s3.part_size, PART_SIZE)?;
         in_range("cut.file_size", self.cut.file_size, FILE_SIZE)?;
         in_range("memory.budget", self.memory.budget, BUDGET)?;
@@ -471,6 +571,7 @@ impl Config {
             return Err(Problem::at("cut.interval", "`cut.interval` is not between 100ms and 24h"));
         }
         self.check_tables()?;
+        self.check_types()?;
         self.check_listen()?;
         self.check_version()
     }
@@ -515,6 +616,15 @@ impl Config {
         Ok(())
     }
 
+    fn check_types(&self) -> Result<(), Problem> {
+        let Err((section, error)) = self.types.try_rules() else { return Ok(()) };
+        let problem = Problem::in_entry(section, &error.key, error.what);
+        Err(match error.valid.as_slice() {
+            [] => problem.hint(COLUMN_GLOBS),
+            valid => problem.hint(hint_of_words(&error.written, valid)),
+        })
+    }
+
     fn check_listen(&self) -> Result<(), Problem> {
         let listen = &self.http.listen;
         let has_port = listen
@@ -536,9 +646,6 @@ impl Config {
         if !self.partitions.pattern.is_empty() {
             return not_yet("partitions.pattern", "folding tables by the pattern of their name");
         }
-        if self.types.profile == Profile::Native {
-            return not_yet("types.profile", "the profile `native`");
-        }
         Ok(())
     }
 }
@@ -547,18 +654,36 @@ impl Config {
 #[derive(Debug)]
 struct Problem {
     key: &'static str,
+    /// The key of a map, if that is what `key` is.
+    entry: Option<String>,
     what: String,
     hint: Option<String>,
 }
 
 impl Problem {
     fn at(key: &'static str, what: impl Into<String>) -> Problem {
-        Problem { key, what: what.into(), hint: None }
+        Problem { key, entry: None, what: what.into(), hint: None }
+    }
+
+    fn in_entry(key: &'static str, entry: &str, what: impl Into<String>) -> Problem {
+        Problem { entry: Some(entry.to_owned()), ..Problem::at(key, what) }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// The nearest of the words that are valid, and all of them if they are few.
+fn hint_of_words(written: &str, valid: &[String]) -> String {
+    let all =
+        if valid.len() <= WORDS_SHOWN { format!("there are: {}", valid.join(", ")) } else { String::new() };
+    match keys::nearest(written, valid.iter().map(String::as_str)) {
+        Some(meant) if all.is_empty() => format!("did you mean `{meant}`?"),
+        Some(meant) => format!("did you mean `{meant}`? {all}"),
+        None if all.is_empty() => "see the table of types in the README".to_owned(),
+        None => all,
     }
 }
 
@@ -584,6 +709,8 @@ fn read(path: &Path) -> Result<String> {
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["tributary.toml", "/etc/tributary/tributary.toml"];
 
+/// Below 64 MiB a single block of the stream may not fit; the end is a disk's.
+const SPOOL_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(64)..=ByteSize::mebibytes(16 << 20);
 /// S3 takes parts of 5 MiB to 5 GiB; above 512 MiB a few of them fill any memory budget.
 const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(5)..=ByteSize::mebibytes(512);
 /// S3 objects end at 5 TiB; engines stop liking files long before.
@@ -591,6 +718,14 @@ const FILE_SIZE: RangeInclusive<ByteSize> = ByteSize::kibibytes(64)..=ByteSize::
 /// Below 32 MiB a single row group and its parts would not fit.
 const BUDGET: RangeInclusive<ByteSize> = ByteSize::mebibytes(32)..=ByteSize::mebibytes(1 << 20);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+/// Where forms by type stand.
+const OVERRIDE: &str = "types.override";
+/// Where forms by column stand.
+const COLUMNS: &str = "types.columns";
+const COLUMN_GLOBS: &str =
+    "globs are on schema.table.column, `*` any text and `?` one character: \"public.orders.price\"";
+/// More words than these are no help.
+const WORDS_SHOWN: usize = 24;
 const GLOBS: &str =
     "globs are on schema.table, `*` any text and `?` one character: [\"public.*\", \"sales.orders\"]";
 

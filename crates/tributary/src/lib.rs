@@ -17,3 +17,4 @@ pub mod pipeline;
 pub mod retry;
 pub mod source;
 pub mod status;
+pub mod transactions;

@@ -3,7 +3,7 @@
 //! Owns: the registry, and what `/metrics` prints.
 //! Does not: measure; the pipeline does, through `status`.
 //! Holds: names are `tributary_<thing>_<unit>[_total]` in base units; labels are bounded: after [`TABLES_MAX`] tables the
-//! rest share one label.
+//! rest share one label, and so do columns after [`LOSSY_COLUMNS_MAX`].
 //! Fails: never; a metric that cannot be made stops the first test.
 
 use std::collections::BTreeSet;
@@ -16,6 +16,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use tables::types::Loss;
+
 use crate::status::VERSION;
 
 /// The metrics; most are set through `status::Shared`, together with what it shows.
@@ -23,6 +25,7 @@ use crate::status::VERSION;
 pub struct Metrics {
     registry: Registry,
     tables: Mutex<BTreeSet<String>>,
+    lossy_columns: Mutex<BTreeSet<(String, String)>>,
     pub(crate) received_lsn: IntGauge,
     pub(crate) cut_lsn: IntGauge,
     pub(crate) logged_lsn: IntGauge,
@@ -33,6 +36,8 @@ pub struct Metrics {
     pub(crate) slot_retained_bytes: IntGauge,
     pub(crate) ready: IntGauge,
     pub(crate) reading_paused: IntGauge,
+    pub(crate) streamed_transactions: IntGauge,
+    pub(crate) spooled_bytes: IntGauge,
     pub(crate) log_seconds: Histogram,
     pub(crate) publish_seconds: Histogram,
     rows: IntCounterVec,
@@ -71,6 +76,7 @@ impl Metrics {
             .set(1);
         let metrics = Metrics {
             tables: Mutex::default(),
+            lossy_columns: Mutex::default(),
             received_lsn: gauge(
                 "tributary_received_lsn",
                 "End of the last transaction received from Postgres.",
@@ -93,6 +99,14 @@ impl Metrics {
                 "tributary_reading_paused",
                 "1 while the memory budget is used up and nothing is read.",
             ),
+            streamed_transactions: gauge(
+                "tributary_streamed_transactions",
+                "Transactions that Postgres streams and that have not committed yet.",
+            ),
+            spooled_bytes: gauge(
+                "tributary_spooled_bytes",
+                "Bytes of such transactions, and of one that just committed, in memory and on disk.",
+            ),
             log_seconds: seconds("tributary_log_seconds", "From the end of a cut to its durable log entry."),
             publish_seconds: seconds(
                 "tributary_publish_seconds",
@@ -101,10 +115,15 @@ impl Metrics {
             rows: counters("tributary_rows_total", "Rows published.", "table"),
             files: counters("tributary_files_total", "Files published.", "table"),
             bytes: counters("tributary_bytes_total", "Bytes of files published.", "table"),
-            lossy_cells: counters(
-                "tributary_lossy_cells_total",
-                "Cells whose exact text went to _cdc_raw.",
-                "table",
+            lossy_cells: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "tributary_lossy_cells_total",
+                        "Cells whose exact text went to _cdc_raw, by what their lake type cannot hold.",
+                    ),
+                    &["table", "column", "reason"],
+                ),
             ),
             needs_resync: gauges(
                 "tributary_table_needs_resync",
@@ -135,8 +154,9 @@ impl Metrics {
     }
 
     /// Counts cells that went to `_cdc_raw`.
-    pub(crate) fn lossy_cells(&self, table: &str, cells: u64) {
-        self.lossy_cells.with_label_values(&[self.table_label(table)]).inc_by(cells);
+    pub(crate) fn lossy_cells(&self, table: &str, column: &str, loss: Loss, cells: u64) {
+        let (table, column) = self.column_labels(table, column);
+        self.lossy_cells.with_label_values(&[table, column, loss.label()]).inc_by(cells);
     }
 
     /// Marks a table whose older rows may differ from Postgres.
@@ -181,6 +201,17 @@ impl Metrics {
         table
     }
 
+    /// A column's own labels, or the shared ones once there are too many. Only columns that ever lost something have any.
+    fn column_labels<'a>(&self, table: &'a str, column: &'a str) -> (&'a str, &'a str) {
+        let mut known = self.lossy_columns.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (table.to_owned(), column.to_owned());
+        if known.len() >= LOSSY_COLUMNS_MAX && !known.contains(&key) {
+            return (OTHER_TABLES, OTHER_COLUMNS);
+        }
+        known.insert(key);
+        (table, column)
+    }
+
     /// Labels whose values are known start at zero, so that a rate has a beginning.
     fn declare_labels(&self) {
         for kind in ["open", "commit", "idle", "void"] {
@@ -189,7 +220,7 @@ impl Metrics {
         for kind in ["config", "definite", "transient", "fenced", "source_halted", "bug"] {
             self.errors.with_label_values(&[kind]);
         }
-        for part in ["buffers", "encoders", "parts"] {
+        for part in ["buffers", "encoders", "parts", "spool"] {
             self.memory.with_label_values(&[part]);
         }
     }
@@ -208,10 +239,14 @@ fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometh
 
 /// From a folder on a fast disk to a store in trouble.
 const SECONDS_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
-/// Tables with a label of their own; five series each.
+/// Tables with a label of their own; three series each.
 const TABLES_MAX: usize = 1_000;
 /// The label of all others.
 const OTHER_TABLES: &str = "(others)";
+/// Columns with labels of their own where cells are lossy; a series for each reason that occurred.
+const LOSSY_COLUMNS_MAX: usize = 2_000;
+/// The label of all others.
+const OTHER_COLUMNS: &str = "(others)";
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use pgoutput::Lsn;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, StreamingMode};
 use crate::error::{Error, Kind, Result};
 use crate::retry::Backoff;
 use crate::source::ConnectOptions;
@@ -22,6 +22,7 @@ use crate::status::{Shared, State};
 
 pub mod bootstrap;
 pub(crate) mod existing_rows;
+pub(crate) mod mapping;
 pub(crate) mod offline;
 mod opening;
 pub mod publication;
@@ -53,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) epoch: Option<u64>,
     /// A type without a binary decoder was met: text from here on.
     pub(crate) text_only: bool,
+    /// The spool had no room: transactions once they have committed, from here on.
+    pub(crate) commits_only: bool,
 }
 
 impl Context {
@@ -62,6 +65,11 @@ impl Context {
             () = tokio::time::sleep(delay) => Ok(()),
             () = stopped(&mut self.shutdown) => Err(Error::transient(STOPPED)),
         }
+    }
+
+    /// Whether large transactions are asked for before they have committed.
+    pub(crate) fn streams(&self) -> bool {
+        self.config.source.streaming == StreamingMode::On && !self.commits_only
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -76,6 +84,9 @@ pub async fn run(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<()> {
+    if config.source.streaming == StreamingMode::On {
+        config.source.spool().probe()?;
+    }
     let store = open_store(config).await?;
     let mut told = shutdown.clone();
     tokio::select! {
@@ -94,6 +105,7 @@ pub async fn run(
         shutdown,
         epoch: None,
         text_only: false,
+        commits_only: false,
     };
     let outcome = attempts(&mut context).await;
     context.shared.ready(false);

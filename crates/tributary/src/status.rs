@@ -11,11 +11,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lake::gauge::{Gauge, Use};
 use lake::log::EntryKind;
 use lake::writer::Published;
 use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tables::types::Loss;
 
 use crate::clock;
 use crate::config::Config;
@@ -328,15 +330,16 @@ impl Shared {
     }
 
     /// Counts cells whose exact text went to `_cdc_raw`.
-    pub fn lossy_cells(&self, table: &str, cells: u64) {
-        self.metrics.lossy_cells(table, cells);
+    pub fn lossy_cells(&self, table: &str, column: &str, loss: Loss, cells: u64) {
+        self.metrics.lossy_cells(table, column, loss, cells);
     }
 
     /// Sets what the memory budget is used for, and whether reading is paused for it.
-    pub fn memory(&self, buffers: usize, encoders: usize, parts: usize, paused: bool) {
-        self.metrics.memory("buffers", buffers);
-        self.metrics.memory("encoders", encoders);
-        self.metrics.memory("parts", parts);
+    pub fn memory(&self, gauge: &Gauge, paused: bool) {
+        self.metrics.memory("buffers", gauge.used_for(Use::Buffers));
+        self.metrics.memory("encoders", gauge.used_for(Use::Encoders));
+        self.metrics.memory("parts", gauge.used_for(Use::Parts));
+        self.metrics.memory("spool", gauge.used_for(Use::Spool));
         self.metrics.reading_paused.set(i64::from(paused));
         let mut inner = self.lock();
         match (inner.document.state, paused) {
@@ -344,6 +347,12 @@ impl Shared {
             (State::Paused, false) => inner.document.state = State::Streaming,
             _ => {}
         }
+    }
+
+    /// Sets how many streamed transactions are open, and how much of them is kept here.
+    pub fn spool(&self, transactions: usize, bytes: u64) {
+        self.metrics.streamed_transactions.set(i64::try_from(transactions).unwrap_or(i64::MAX));
+        self.metrics.spooled_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Keeps an error; only the last [`ERRORS_MAX`] stay.

@@ -106,6 +106,7 @@ pub(crate) fn start(slot: &str, from: Lsn, publication: &str) -> Start {
         from,
         publications: vec![publication.to_owned()],
         binary: false,
+        streaming: false,
         status_interval: Duration::from_secs(10),
     }
 }

@@ -42,6 +42,9 @@ pub struct State {
     /// The publications and the hash of their definition.
     #[serde(default)]
     pub publication: Option<(Vec<String>, String)>,
+    /// The parts of that definition, if the log has them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub publication_members: BTreeMap<String, String>,
     /// By the OID of the root.
     #[serde(default)]
     pub tables: BTreeMap<u32, TableState>,
@@ -169,6 +172,7 @@ impl State {
             to_lsn: entry.from_lsn,
             to_commit_ts: None,
             publication: None,
+            publication_members: BTreeMap::new(),
             tables: BTreeMap::new(),
             lineage: BTreeMap::new(),
             last_cut: None,
@@ -229,8 +233,9 @@ impl State {
             Event::Attach { root, leaves } => {
                 self.lineage.entry(*root).or_default().extend(leaves.iter().cloned());
             }
-            Event::Publication { names, definition } => {
+            Event::Publication { names, definition, members } => {
                 self.publication = Some((names.clone(), definition.clone()));
+                self.publication_members.clone_from(members);
             }
             Event::Rename { relation, schema_name, table_name, .. } => {
                 if let Some(known) = self.tables.get_mut(relation) {

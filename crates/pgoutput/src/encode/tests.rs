@@ -194,6 +194,23 @@ proptest! {
         }
     }
 
+    /// T15: the xid is all that a stream block adds.
+    #[test]
+    fn without_its_xid_a_message_of_a_stream_block_is_like_any_other(parts in parts()) {
+        let options = Options { proto_version: 2, streaming_parallel: false };
+        for (inside, outside) in changes(&parts, true).iter().zip(&changes(&parts, false)) {
+            let (frame, expected) = (encoded(inside, true), encoded(outside, false));
+            let split = decoder(options, true).split(&frame).expect("it is whole");
+            let joined = split.map(|split| (split.xid, [&[split.tag], split.body].concat()));
+            let expected = (!matches!(inside, Message::Origin(_))).then_some((Xid(parts.xids.0), expected));
+            prop_assert_eq!(joined, expected);
+            prop_assert_eq!(decoder(options, false).split(&frame), Ok(None));
+        }
+        for length in 1..5 {
+            prop_assert!(decoder(options, true).split(b"I1234".get(..length).unwrap_or_default()).is_err());
+        }
+    }
+
     #[test]
     fn cells_survive_a_row(row in row()) {
         prop_assert_eq!(TupleBuilder::from_cells(row.tuple().cells()), row);

@@ -1,6 +1,9 @@
 use arrow::array::{Array, AsArray, PrimitiveArray};
 use arrow::datatypes::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Repetition;
+use parquet::schema::types::Type;
 use pgoutput::encode::TupleBuilder;
 use pgoutput::{Oid, Xid};
 use proptest::prelude::*;
@@ -8,12 +11,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::change::{Op, TableIndex};
 use crate::schema::ColumnSpec;
-use crate::types::{Codec, LakeType, TypeCatalog};
+use crate::types::{Codec, LakeType, RecordField, Resolved, TypeCatalog};
 
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
 const DATE: u32 = 1082;
-const INTERVAL: u32 = 1186;
+const REGCLASS: u32 = 2205;
 const TEXT_ARRAY: u32 = 1009;
 const DATE_ARRAY: u32 = 1182;
 
@@ -234,14 +237,14 @@ fn check_refused(plan: &Plan, batch_plan: &Plan, tuple: &TupleBuilder, message: 
 
 #[test]
 fn errors_name_everything_but_the_value() {
-    let plan = plan_of(&[("id", INT4), ("note", INTERVAL)]);
+    let plan = plan_of(&[("id", INT4), ("note", REGCLASS)]);
     let check = |tuple: TupleBuilder, message: &str| check_refused(&plan, &plan, &tuple, message);
     let builder = TupleBuilder::new;
     check(builder().text("secret").null(), "public.orders_1.id: text of 6 bytes is not a int4");
     check(builder().binary([1, 2, 3]).null(), "public.orders_1.id: binary of 3 bytes is not a int4");
     check(
         builder().null().binary([0; 16]),
-        "public.orders_1.note: binary of 16 bytes, but interval is read as text only",
+        "public.orders_1.note: binary of 16 bytes, but regclass is read as text only",
     );
     check(builder().text("1"), "public.orders_1: 1 cells in a row that is planned for 2");
     let narrow = Plan { columns: vec![7], ..plan.clone() };
@@ -343,6 +346,164 @@ fn the_parquet_writer_takes_every_type() {
         "text[].list.element",
     ] {
         assert!(paths.iter().any(|there| there == path), "{path} in {paths:?}");
+    }
+}
+
+/// A plan with the columns of these types in these forms.
+fn plan_of_forms(columns: &[(&str, Codec, &str)]) -> Plan {
+    let spec = |(name, codec, form): &(&str, Codec, &str)| ColumnSpec {
+        name: (*name).to_owned(),
+        type_oid: Oid(0),
+        type_modifier: -1,
+        resolved: Resolved::new(codec.in_form(form.parse().unwrap()).unwrap(), (*name).to_owned()),
+    };
+    let specs: Vec<ColumnSpec> = columns.iter().map(spec).collect();
+    let schema = Arc::new(TableSchema::new(&specs, vec![]));
+    Plan { schema, relation: "public.t".into(), columns: (0..).take(columns.len()).collect(), key: vec![0] }
+}
+
+/// Every field of a written file with its id, what marks it, and how often it may be there.
+fn fields_of(field: &Type, depth: usize, lines: &mut Vec<String>) {
+    let basic = field.get_basic_info();
+    let id = if basic.has_id() { format!(" {}", basic.id()) } else { String::new() };
+    let mark = basic.logical_type_ref().map(|mark| format!(" {mark:?}")).unwrap_or_default();
+    let physical =
+        if field.is_primitive() { format!(" {:?}", field.get_physical_type()) } else { String::new() };
+    let repetition = if basic.repetition() == Repetition::REPEATED { " repeated" } else { "" };
+    lines.push(format!("{}{}{id}{physical}{mark}{repetition}", "  ".repeat(depth), basic.name()));
+    if field.is_group() {
+        field.get_fields().iter().for_each(|field| fields_of(field, depth + 1, lines));
+    }
+}
+
+#[test]
+fn forms_have_ids_and_annotations_in_parquet() {
+    let field = |name: &str, codec| RecordField {
+        source_name: name.to_owned(),
+        name: name.to_owned(),
+        type_oid: Oid(23),
+        codec,
+    };
+    let tags = Codec::Array(Box::new(Codec::Text));
+    let pair = Codec::Record(vec![field("a", Codec::Int4), field("tags", tags), field("b", Codec::Int4)]);
+    let columns = [
+        ("uuid", Codec::Uuid, "native", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        (
+            "uuids",
+            Codec::Array(Box::new(Codec::Uuid)),
+            "native",
+            "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}",
+        ),
+        ("bytes", Codec::Uuid, "binary", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("doc", Codec::Jsonb, "json", "{}"),
+        ("at", Codec::Time, "time", "12:00:00"),
+        ("pair", pair, "struct", "(1,\"{x,y}\",2)"),
+        ("store", Codec::Hstore, "map", "\"a\"=>NULL"),
+        ("ranges", Codec::Multirange(Box::new(Codec::Int4)), "list<struct>", "{[1,3)}"),
+        ("wait", Codec::Interval, "struct", "1 mon"),
+    ];
+    let plan = plan_of_forms(&columns.clone().map(|(name, codec, form, _)| (name, codec, form)));
+    let row = columns.iter().fold(TupleBuilder::new(), |row, (_, _, _, text)| row.text(text));
+    let nulls = columns.iter().fold(TupleBuilder::new(), |row, _| row.null());
+    let batch = batch_of(&plan, &[row, nulls]);
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let file = writer.into_inner().unwrap();
+    let read = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(file)).unwrap();
+    let mut lines = Vec::new();
+    let root = read.parquet_schema().root_schema_ptr();
+    root.get_fields().iter().skip(8).for_each(|field| fields_of(field, 0, &mut lines));
+    let expected = "uuid 100 FIXED_LEN_BYTE_ARRAY Uuid
+uuids 101 List
+  list repeated
+    element 109 FIXED_LEN_BYTE_ARRAY Uuid
+bytes 102 FIXED_LEN_BYTE_ARRAY
+doc 103 BYTE_ARRAY Json
+at 104 INT64 Time { is_adjusted_to_u_t_c: false, unit: MICROS }
+pair 105
+  a 110 INT32
+  tags 111 List
+    list repeated
+      element 113 BYTE_ARRAY String
+  b 112 INT32
+store 106 Map
+  key_value repeated
+    key 114 BYTE_ARRAY String
+    value 115 BYTE_ARRAY String
+ranges 107 List
+  list repeated
+    element 116
+      lower 117 INT32
+      upper 118 INT32
+      lower_inc 119 BOOLEAN
+      upper_inc 120 BOOLEAN
+      empty 121 BOOLEAN
+wait 108
+  months 122 INT32
+  days 123 INT32
+  micros 124 INT64";
+    assert_eq!(lines.join("\n"), expected);
+    let batches: Vec<RecordBatch> = read.build().unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(batches[0].num_rows(), 2);
+    for (name, ..) in &columns {
+        let (written, read) = (batch.column_by_name(name).unwrap(), batches[0].column_by_name(name).unwrap());
+        assert!(!read.is_null(0) && read.is_null(1), "{name}");
+        assert_eq!(format!("{written:?}"), format!("{read:?}"), "{name}");
+    }
+}
+
+#[test]
+fn losses_are_counted_by_column_and_reason() {
+    let plan = plan_of(&[("id", INT4), ("day", DATE), ("days", DATE_ARRAY)]);
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    for (day, days) in
+        [("infinity", "{}"), ("10000-01-01", "{{2026-08-01}}"), ("-infinity", "[0:0]={infinity}")]
+    {
+        let tuple = TupleBuilder::new().text("1").text(day).text(days);
+        builder.append(&STAMP, &change(&plan, Op::Insert, 1, row(&tuple))).unwrap();
+    }
+    let lossy = |column, loss, cells| Lossy { column, loss, cells };
+    let expected = [
+        lossy(1, Loss::Infinity, 2),
+        lossy(1, Loss::OutOfRange, 1),
+        lossy(2, Loss::NestedArray, 1),
+        lossy(2, Loss::LowerBound, 1),
+    ];
+    assert_eq!(builder.take_losses(), expected);
+    assert!(builder.take_losses().is_empty());
+}
+
+#[test]
+fn a_loss_that_is_not_wanted_is_an_error_without_the_value() {
+    let plan = plan_of(&[("id", INT4), ("day", DATE)]);
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    builder.refuse_loss();
+    let tuple = TupleBuilder::new().text("1").text("infinity");
+    let error = builder.append(&STAMP, &change(&plan, Op::Insert, 1, row(&tuple))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "public.orders_1.day: the lake type of date does not hold a value (infinity; text of 8 bytes)"
+    );
+    // The same for one column, by its form.
+    let plan = plan_of_forms(&[("day", Codec::Date, "error")]);
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let tuple = TupleBuilder::new().text("-infinity");
+    let refused = builder.append(&STAMP, &change(&plan, Op::Insert, 1, row(&tuple)));
+    assert!(matches!(refused, Err(CellError::Unrepresentable { loss: Loss::Infinity, .. })));
+}
+
+#[test]
+fn raw_text_is_that_of_the_whole_cell() {
+    let range = Codec::Range(Box::new(Codec::Date));
+    let plan = plan_of_forms(&[("during", range, "struct")]);
+    let text_row = TupleBuilder::new().text("[2026-08-01,infinity)");
+    let mut bytes = vec![2, 0, 0, 0, 4];
+    bytes.extend(9709_i32.to_be_bytes());
+    bytes.extend([0, 0, 0, 4]);
+    bytes.extend(i32::MAX.to_be_bytes());
+    let batch = batch_of(&plan, &[text_row, TupleBuilder::new().binary(bytes)]);
+    for place in 0..2 {
+        assert_eq!(raw(&batch, place), pairs(&[("during", "[2026-08-01,infinity)")]));
     }
 }
 

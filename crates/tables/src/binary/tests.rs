@@ -64,7 +64,7 @@ fn t91_numerics_that_are_none() {
     // The greatest weight is long, and ends.
     let wide = [0, 1, 0x7F, 0xFF, 0, 0, 0x3F, 0xFF, 0, 1];
     assert_eq!(rendered(&Codec::NumericText, &wide).len(), 1 + 4 * 32_767 + 1 + 16_383);
-    assert_eq!(decimal(&wide, 38, 0), Ok(Held::Nothing));
+    assert_eq!(decimal(&wide, 38, 0), Ok(Held::Nothing(Loss::OutOfRange)));
 }
 
 #[test]
@@ -72,17 +72,20 @@ fn t88_t89_ends_of_time() {
     let date_text = |day: i32| rendered(&Codec::Date, &day.to_be_bytes());
     assert_eq!(date_text(i32::MAX), "infinity");
     assert_eq!(date_text(i32::MIN), "-infinity");
-    assert_eq!(date(&i32::MAX.to_be_bytes()), Ok(Held::Clamped(DAY_MAX)));
-    assert_eq!(date(&(i32::MAX - 1).to_be_bytes()), Ok(Held::Clamped(DAY_MAX)));
-    assert_eq!(date(&(i32::MIN + 1).to_be_bytes()), Ok(Held::Clamped(DAY_MIN)));
+    assert_eq!(date(&i32::MAX.to_be_bytes()), Ok(Held::Clamped(DAY_MAX, Loss::Infinity)));
+    assert_eq!(date(&(i32::MAX - 1).to_be_bytes()), Ok(Held::Clamped(DAY_MAX, Loss::OutOfRange)));
+    assert_eq!(date(&(i32::MIN + 1).to_be_bytes()), Ok(Held::Clamped(DAY_MIN, Loss::OutOfRange)));
     let text = |micros: i64| rendered(&Codec::Timestamp, &micros.to_be_bytes());
     assert_eq!(text(i64::MAX), "infinity");
     assert_eq!(text(i64::MIN), "-infinity");
     // The last one that Postgres has overflows when the epoch is moved to 1970.
-    assert_eq!(timestamp(&9_223_371_331_199_999_999_i64.to_be_bytes()), Ok(Held::Clamped(MICROS_MAX)));
+    assert_eq!(
+        timestamp(&9_223_371_331_199_999_999_i64.to_be_bytes()),
+        Ok(Held::Clamped(MICROS_MAX, Loss::OutOfRange))
+    );
     assert_eq!(text(9_223_371_331_199_999_999), "294276-12-31 23:59:59.999999");
-    assert_eq!(timestamp(&(i64::MAX - 1).to_be_bytes()), Ok(Held::Clamped(MICROS_MAX)));
-    assert_eq!(timestamp(&(i64::MIN + 1).to_be_bytes()), Ok(Held::Clamped(MICROS_MIN)));
+    assert_eq!(timestamp(&(i64::MAX - 1).to_be_bytes()), Ok(Held::Clamped(MICROS_MAX, Loss::OutOfRange)));
+    assert_eq!(timestamp(&(i64::MIN + 1).to_be_bytes()), Ok(Held::Clamped(MICROS_MIN, Loss::OutOfRange)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::plans::{Mapping, Planned};
 use super::{Fold, FoldError, FoldEvent, Table};
 use crate::change::{Plan, TableIndex};
-use crate::relation::{Shape, Target};
+use crate::relation::{Shape, ShapeColumn, Target};
 use crate::schema::{Catalog, ColumnSpec, Evolution, TableSchema};
 
 /// What must be looked up before a relation's rows can go anywhere.
@@ -215,16 +215,7 @@ impl Fold {
         {
             return Ok(mapping);
         }
-        let specs: Vec<ColumnSpec> = shape
-            .columns
-            .iter()
-            .map(|column| ColumnSpec {
-                name: column.name.to_string(),
-                type_oid: column.type_oid,
-                type_modifier: column.type_modifier,
-                resolved: self.types.resolve(column.type_oid, column.type_modifier),
-            })
-            .collect();
+        let specs = self.specs(owner, &shape);
         let key = self.key(owner, &shape);
         let positions = positions(&shape, &key)?;
         let catalog = self.take_catalog(oid, owner, &shape);
@@ -237,6 +228,24 @@ impl Fold {
             self.plans.share(shape.id, &mapping);
         }
         Ok(mapping)
+    }
+
+    /// The columns of a shape with their lake types; rules for columns name the table as the lake does, or as it is now.
+    fn specs(&self, owner: Oid, shape: &Shape) -> Vec<ColumnSpec> {
+        let in_lake = self.table_of.get(&owner).map(|&index| self.table(index));
+        let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
+        let now = self.lineage.name(owner).or_else(|| self.relations.name(owner));
+        let spec = |column: &ShapeColumn| {
+            let (oid, modifier) = (column.type_oid, column.type_modifier);
+            let names = in_lake.into_iter().chain(now);
+            ColumnSpec {
+                name: column.name.to_string(),
+                type_oid: oid,
+                type_modifier: modifier,
+                resolved: self.types.resolve_column(names, &column.name, oid, modifier),
+            }
+        };
+        shape.columns.iter().map(spec).collect()
     }
 
     /// What identifies a row of this shape, by Postgres names. FULL flags every column (T07), so there only

@@ -1,8 +1,8 @@
-//! Which tables are wanted: globs on `schema.table` of roots.
+//! Which tables are wanted: globs on `schema.table` of roots; and globs on `schema.table.column`.
 //!
 //! Owns: the parsed globs.
 //! Does not: know any table.
-//! Holds: `*` and `?` never reach over the dot between schema and table; `\` takes the next character literally.
+//! Holds: `*` and `?` never reach over the dots between schema, table and column; `\` takes the next character literally.
 //! Fails: [`GlobError`] names the glob and what is wrong with it.
 
 /// The tables that are wanted.
@@ -17,7 +17,7 @@ pub struct Selection {
 #[error("glob `{glob}` {problem}")]
 pub struct GlobError {
     glob: String,
-    problem: &'static str,
+    problem: String,
 }
 
 #[derive(Clone, Debug)]
@@ -54,37 +54,75 @@ impl Selection {
     }
 }
 
+/// A glob on `schema.table.column`.
+#[derive(Clone, Debug)]
+pub struct ColumnGlob {
+    table: Glob,
+    column: Vec<Token>,
+}
+
+impl ColumnGlob {
+    pub(crate) fn parse(glob: &str) -> Result<ColumnGlob, GlobError> {
+        let [schema, table, column] = parts(glob, "schema.table.column, for example public.orders.price")?;
+        Ok(ColumnGlob { table: Glob { schema, table }, column })
+    }
+
+    /// Whether it names that column.
+    pub fn matches(&self, schema: &str, table: &str, column: &str) -> bool {
+        self.table.matches(schema, table) && fits(&self.column, column)
+    }
+
+    /// Whether it may name several columns.
+    pub(crate) fn is_wild(&self) -> bool {
+        self.tokens().any(|token| !matches!(token, Token::Literal(_)))
+    }
+
+    /// How much of a name it gives.
+    pub(crate) fn literals(&self) -> usize {
+        self.tokens().filter(|token| matches!(token, Token::Literal(_))).count()
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.table.schema.iter().chain(&self.table.table).chain(&self.column)
+    }
+}
+
+/// The parts of a glob, which dots separate; those beyond the last separator are literal.
+fn parts<const N: usize>(glob: &str, form: &'static str) -> Result<[Vec<Token>; N], GlobError> {
+    let wrong = |problem: String| GlobError { glob: glob.to_owned(), problem };
+    let mut parts = Vec::new();
+    let mut tokens = Vec::new();
+    let mut rest = glob.chars();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '*' if tokens.last() == Some(&Token::Any) => {}
+            '*' => tokens.push(Token::Any),
+            '?' => tokens.push(Token::One),
+            '.' if parts.len() + 1 < N => parts.push(std::mem::take(&mut tokens)),
+            '\\' => {
+                let escaped = rest.next().ok_or_else(|| wrong("ends in a lone backslash".to_owned()))?;
+                tokens.push(Token::Literal(escaped));
+            }
+            '[' | ']' | '{' | '}' => {
+                return Err(wrong(
+                    "has a bracket; only * and ? are wild, and a backslash makes any character literal"
+                        .to_owned(),
+                ));
+            }
+            literal => tokens.push(Token::Literal(literal)),
+        }
+    }
+    parts.push(tokens);
+    if parts.iter().any(Vec::is_empty) && parts.len() == N {
+        return Err(wrong(format!("has nothing before or after a dot; write {form}")));
+    }
+    parts.try_into().map_err(|_| wrong(format!("has too few dots; write {form}")))
+}
+
 impl Glob {
     fn parse(glob: &str) -> Result<Glob, GlobError> {
-        let wrong = |problem| GlobError { glob: glob.to_owned(), problem };
-        let (mut schema, mut tokens) = (None, Vec::new());
-        let mut rest = glob.chars();
-        while let Some(letter) = rest.next() {
-            match letter {
-                '*' if tokens.last() == Some(&Token::Any) => {}
-                '*' => tokens.push(Token::Any),
-                '?' => tokens.push(Token::One),
-                '.' if schema.is_none() => schema = Some(std::mem::take(&mut tokens)),
-                '\\' => {
-                    tokens
-                        .push(Token::Literal(rest.next().ok_or_else(|| wrong("ends in a lone backslash"))?));
-                }
-                '[' | ']' | '{' | '}' => {
-                    return Err(wrong(
-                        "has a bracket; only * and ? are wild, and a backslash makes any character literal",
-                    ));
-                }
-                literal => tokens.push(Token::Literal(literal)),
-            }
-        }
-        let schema = schema
-            .ok_or_else(|| wrong("has no dot; write schema.table, for example public.orders or *.orders"))?;
-        if schema.is_empty() || tokens.is_empty() {
-            return Err(wrong(
-                "has nothing before or after its dot; write schema.table, for example public.*",
-            ));
-        }
-        Ok(Glob { schema, table: tokens })
+        let [schema, table] = parts(glob, "schema.table, for example public.orders or *.orders")?;
+        Ok(Glob { schema, table })
     }
 
     fn matches(&self, schema: &str, table: &str) -> bool {

@@ -453,7 +453,9 @@ impl Column {
         }
         if self.codec.reads(codec) {
             Verdict::Fits
-        } else if codec.reads(&self.codec) || self.lake == spec.resolved.lake {
+        } else if codec.reads(&self.codec)
+            || (self.lake == spec.resolved.lake && self.codec.means_what(codec))
+        {
             Verdict::Adopts
         } else {
             Verdict::Replaces

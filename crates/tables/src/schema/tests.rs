@@ -2,7 +2,7 @@ use arrow::datatypes::DataType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::TypeCatalog;
+use crate::types::{Resolved, TypeCatalog};
 
 const BOOL: u32 = 16;
 const INT8: u32 = 20;
@@ -50,7 +50,7 @@ fn lake_names(names: &[&str]) -> Vec<String> {
 /// Ids, lake names, types and liveness, a column a line.
 fn shape(schema: &TableSchema) -> Vec<String> {
     let line = |column: &Column| {
-        let element = column.element_field_id.map(|id| format!("/{id}")).unwrap_or_default();
+        let element = column.nested_field_ids.first().map(|id| format!("/{id}")).unwrap_or_default();
         let dropped = if column.dropped { " dropped" } else { "" };
         format!("{}{element} {} {:?}{dropped}", column.field_id, column.name, column.lake)
     };
@@ -164,6 +164,73 @@ fn names_that_differ_in_case_stay_apart() {
     assert_eq!(next.columns[2].name, "a_3");
 }
 
+/// A document as the first version wrote it.
+#[test]
+fn documents_of_before_forms_are_read() {
+    let document = r#"{"id":3,"columns":[
+        {"field_id":100,"element_field_id":null,"name":"id","source_name":"id","type_oid":20,"type_modifier":-1,
+         "type_name":"int8","codec":"int8","lake":"int64","dropped":false},
+        {"field_id":101,"element_field_id":104,"name":"tags","source_name":"tags","type_oid":1009,"type_modifier":-1,
+         "type_name":"text[]","codec":{"array":"text"},"lake":{"list":"utf8"},"dropped":false},
+        {"field_id":102,"element_field_id":null,"name":"wait","source_name":"wait","type_oid":1186,"type_modifier":-1,
+         "type_name":"interval","codec":"other","lake":"utf8","dropped":false},
+        {"field_id":103,"element_field_id":null,"name":"price","source_name":"price","type_oid":1700,"type_modifier":655366,
+         "type_name":"numeric(10,2)","codec":{"decimal":{"precision":10,"scale":2}},
+         "lake":{"decimal":{"precision":10,"scale":2}},"dropped":false}],
+        "key":["id"],"next_field_id":105}"#;
+    let schema: TableSchema = serde_json::from_str(document).unwrap();
+    let expected = [
+        "100 id Int64",
+        "101/104 tags List(Utf8)",
+        "102 wait Utf8",
+        "103 price Decimal { precision: 10, scale: 2 }",
+    ];
+    assert_eq!(shape(&schema), expected);
+    for codec in
+        ["bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric_text", "text", "json", "jsonb"]
+            .into_iter()
+            .chain(["bytea", "date", "timestamp", "timestamptz", "time", "uuid", "enum", "other"])
+    {
+        let name = serde_json::to_string(codec).unwrap();
+        let read: Codec = serde_json::from_str(&name).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), name);
+    }
+    // The columns go on: what was text of an unknown kind is text of a known one.
+    const INTERVAL: u32 = 1186;
+    let next = schema.evolved(&[spec("tags", 1009), spec("wait", INTERVAL)], &["id".to_owned()]).unwrap();
+    assert_eq!((next.columns[2].name.as_str(), &next.columns[2].codec), ("wait", &Codec::Interval));
+    assert_eq!(next.columns.len(), 4);
+    let document = serde_json::to_string(&next).unwrap();
+    assert_eq!(serde_json::from_str::<TableSchema>(&document).unwrap(), next);
+}
+
+#[test]
+fn another_form_is_another_column() {
+    let in_form = |oid: u32, form: &str| {
+        let resolved = TypeCatalog::default().resolve(Oid(oid), -1);
+        let codec = resolved.codec.in_form(form.parse().unwrap()).unwrap();
+        ColumnSpec { resolved: Resolved::new(codec, resolved.type_name), ..spec("a", oid) }
+    };
+    let evolved = |one: ColumnSpec, other: ColumnSpec| {
+        let next = schema_of(&[one]).evolved(&[other], &[]);
+        next.map_or(1, |next| next.columns.len())
+    };
+    // Of another lake type, or of the same one and another meaning.
+    for (oid, form) in
+        [(NUMERIC, "double"), (2950, "native"), (1186, "struct"), (1186, "iso8601"), (1042, "trim")]
+    {
+        assert_eq!(evolved(spec("a", oid), in_form(oid, form)), 2, "{form}");
+        assert_eq!(evolved(in_form(oid, form), spec("a", oid)), 2, "{form}");
+        assert_eq!(evolved(in_form(oid, form), in_form(oid, form)), 1, "{form}");
+    }
+    assert_eq!(evolved(in_form(1042, "trim"), spec("a", TEXT)), 2);
+    assert_eq!(evolved(in_form(INT4_ARRAY, "json"), in_form(INT4_ARRAY, "string")), 2);
+    // What becomes of values beyond the bounds is no other column.
+    assert_eq!(evolved(spec("a", 1082), in_form(1082, "null")), 1);
+    // Text of any type is text, as before.
+    assert_eq!(evolved(spec("a", TEXT), in_form(INT4_ARRAY, "string")), 1);
+}
+
 #[test]
 fn arrow_fields_carry_ids() {
     let schema = schema_of(&[spec("id", INT8), spec("tags", INT4_ARRAY)]).arrow();
@@ -214,8 +281,8 @@ proptest! {
                 schema = next;
             }
             prop_assert_eq!(schema.evolved(&[column], &[]), None);
-            let ids = schema.columns.iter().flat_map(|column| [Some(column.field_id), column.element_field_id]);
-            let ids: Vec<i32> = ids.flatten().collect();
+            let ids = schema.columns.iter().flat_map(|column| [&[column.field_id], column.nested_field_ids.as_slice()].concat());
+            let ids: Vec<i32> = ids.collect();
             prop_assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
             prop_assert!(ids.iter().all(|id| *id < schema.next_field_id));
         }

@@ -6,8 +6,8 @@ use super::*;
 fn unscaled(text: &str, precision: u8, scale: i8) -> Option<i128> {
     match decimal(text.as_bytes(), precision, scale).unwrap() {
         Held::Exact(value) => Some(value),
-        Held::Clamped(_) => panic!("a decimal is never clamped"),
-        Held::Nothing => None,
+        Held::Clamped(..) => panic!("a decimal is never clamped"),
+        Held::Nothing(_) => None,
     }
 }
 
@@ -15,7 +15,7 @@ fn unscaled(text: &str, precision: u8, scale: i8) -> Option<i128> {
 type Elements = (bool, Vec<Option<Vec<u8>>>);
 
 fn elements(text: &str) -> Result<Elements, Malformed> {
-    let ArrayText::Flat { starts_at_one, mut elements } = array(text.as_bytes())? else {
+    let ArrayText::Flat { starts_at_one, mut elements } = array(text.as_bytes(), b',')? else {
         return Err(Malformed);
     };
     let (mut scratch, mut list) = (Vec::new(), Vec::new());
@@ -97,6 +97,10 @@ fn t91_decimals_are_exact_or_nothing() {
     }
 }
 
+fn loss_of(text: &[u8]) -> Loss {
+    if text.ends_with(b"infinity") { Loss::Infinity } else { Loss::OutOfRange }
+}
+
 #[test]
 fn t89_dates() {
     assert_eq!(date(b"1970-01-01"), Ok(Held::Exact(0)));
@@ -105,10 +109,10 @@ fn t89_dates() {
     assert_eq!(date(b"0001-01-01"), Ok(Held::Exact(DAY_MIN)));
     assert_eq!(date(b"9999-12-31"), Ok(Held::Exact(DAY_MAX)));
     for text in [b"10000-01-01".as_slice(), b"5874897-12-31", b"infinity"] {
-        assert_eq!(date(text), Ok(Held::Clamped(DAY_MAX)), "{text:?}");
+        assert_eq!(date(text), Ok(Held::Clamped(DAY_MAX, loss_of(text))), "{text:?}");
     }
     for text in [b"0001-12-31 BC".as_slice(), b"0044-03-15 BC", b"4713-01-01 BC", b"-infinity"] {
-        assert_eq!(date(text), Ok(Held::Clamped(DAY_MIN)), "{text:?}");
+        assert_eq!(date(text), Ok(Held::Clamped(DAY_MIN, loss_of(text))), "{text:?}");
     }
     let bad: [&[u8]; 14] = [
         b"",
@@ -129,7 +133,7 @@ fn t89_dates() {
     for text in bad {
         assert_eq!(date(text), Err(Malformed), "{text:?}");
     }
-    assert_eq!(date(b"0001-02-29 BC"), Ok(Held::Clamped(DAY_MIN)));
+    assert_eq!(date(b"0001-02-29 BC"), Ok(Held::Clamped(DAY_MIN, Loss::OutOfRange)));
     assert_eq!(date(b"0002-02-29 BC"), Err(Malformed));
 }
 
@@ -142,10 +146,10 @@ fn t88_timestamps() {
     assert_eq!(timestamp(b"0001-01-01 00:00:00"), Ok(Held::Exact(MICROS_MIN)));
     assert_eq!(timestamp(b"9999-12-31 23:59:59.999999"), Ok(Held::Exact(MICROS_MAX)));
     for text in [b"10000-01-01 00:00:00".as_slice(), b"294276-12-31 23:59:59.999999", b"infinity"] {
-        assert_eq!(timestamp(text), Ok(Held::Clamped(MICROS_MAX)), "{text:?}");
+        assert_eq!(timestamp(text), Ok(Held::Clamped(MICROS_MAX, loss_of(text))), "{text:?}");
     }
     for text in [b"0001-12-31 23:59:59.999999 BC".as_slice(), b"4713-11-24 00:00:00 BC", b"-infinity"] {
-        assert_eq!(timestamp(text), Ok(Held::Clamped(MICROS_MIN)), "{text:?}");
+        assert_eq!(timestamp(text), Ok(Held::Clamped(MICROS_MIN, loss_of(text))), "{text:?}");
     }
     let bad: [&[u8]; 10] = [
         b"",
@@ -171,9 +175,12 @@ fn t88_instants() {
     assert_eq!(timestamptz(b"1969-12-31 18:30:00-05:30"), Ok(Held::Exact(0)));
     assert_eq!(timestamptz(b"1970-01-01 00:19:32+00:19:32"), Ok(Held::Exact(0)));
     assert_eq!(timestamptz(b"10000-01-01 00:30:00+01"), Ok(Held::Exact(MICROS_MAX - 1_799_999_999)));
-    assert_eq!(timestamptz(b"0001-01-01 00:30:00+01"), Ok(Held::Clamped(MICROS_MIN)));
+    assert_eq!(timestamptz(b"0001-01-01 00:30:00+01"), Ok(Held::Clamped(MICROS_MIN, Loss::OutOfRange)));
     assert_eq!(timestamptz(b"0001-12-31 23:30:00-01 BC"), Ok(Held::Exact(MICROS_MIN + 1_800_000_000)));
-    assert_eq!(timestamptz(b"294276-12-31 23:59:59.999999+00"), Ok(Held::Clamped(MICROS_MAX)));
+    assert_eq!(
+        timestamptz(b"294276-12-31 23:59:59.999999+00"),
+        Ok(Held::Clamped(MICROS_MAX, Loss::OutOfRange))
+    );
     for text in [b"1970-01-01 00:00:00".as_slice(), b"1970-01-01 00:00:00Z", b"1970-01-01 00:00:00+0"] {
         assert_eq!(timestamptz(text), Err(Malformed), "{text:?}");
     }
@@ -214,7 +221,7 @@ fn t95_array_texts() {
     assert_eq!(elements("[1:2]={a,b}"), Ok((true, vec![some("a"), some("b")])));
     assert_eq!(elements("[-5:-5]={a}"), Ok((false, vec![some("a")])));
     for text in ["{{1},{2}}", "[0:1][0:0]={{1},{2}}"] {
-        assert!(matches!(array(text.as_bytes()), Ok(ArrayText::Nested)), "{text}");
+        assert!(matches!(array(text.as_bytes(), b','), Ok(ArrayText::Nested)), "{text}");
     }
     let bad = [
         "",
@@ -292,7 +299,7 @@ proptest! {
         prop_assert_eq!(numeric(text.as_bytes()), Ok(()));
         // One digit less in the type, and either it fits or there is nothing; there is no rounding.
         if scale > 0 {
-            let expected = if unscaled % 10 == 0 { Held::Exact(unscaled / 10) } else { Held::Nothing };
+            let expected = if unscaled % 10 == 0 { Held::Exact(unscaled / 10) } else { Held::Nothing(Loss::Precision) };
             prop_assert_eq!(decimal(text.as_bytes(), 38, scale - 1), Ok(expected));
         }
     }

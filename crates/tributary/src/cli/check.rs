@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use super::Answer;
-use crate::config::Config;
+use crate::config::{Config, StreamingMode};
 use crate::error::{Error, Kind, Result};
 
 mod lake_side;
@@ -114,9 +114,24 @@ fn document(check: &Check) -> Value {
 /// Looks at everything.
 pub(super) async fn run(config: &Config) -> Result<Answer> {
     let mut report = Report::default();
+    look_at_spool(&mut report, config);
     let log = Box::pin(lake_side::look(&mut report, config)).await;
     Box::pin(source_side::look(&mut report, config, log)).await;
     Ok(report.answer())
+}
+
+/// Where transactions are kept that Postgres sends before they have committed.
+fn look_at_spool(report: &mut Report, config: &Config) {
+    if config.source.streaming == StreamingMode::Off {
+        return;
+    }
+    let room = config.source.spool();
+    if report.take("spool", room.probe()).is_some() {
+        report.ok(
+            "spool",
+            format!("{}: up to {} of open transactions", room.directory().display(), room.size()),
+        );
+    }
 }
 
 #[cfg(test)]

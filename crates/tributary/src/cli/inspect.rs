@@ -151,7 +151,7 @@ fn event_line(event: &Event) -> String {
             format!("truncate of {relation} (table {table}) at {commit_lsn}")
         }
         Event::Timeline { from, to } => format!("timeline {from} became {to}"),
-        Event::Publication { names, definition } => {
+        Event::Publication { names, definition, .. } => {
             format!(
                 "publication {} with definition {}",
                 names.join(", "),

@@ -60,7 +60,11 @@ impl<'a> Layers<'a> {
 
     /// A problem of the value of a key, as an error that says where it stands.
     pub(super) fn locate(&self, problem: Problem) -> Error {
-        let error = match self.tree.find(problem.key) {
+        let place = match &problem.entry {
+            Some(entry) => self.find(problem.key, entry),
+            None => self.tree.find(problem.key.split('.')),
+        };
+        let error = match place {
             Some(place) => Error::config(format!("{}: {}", self.name(place), problem.what)),
             None => match self.file {
                 Some((name, _)) => Error::config(format!("{name}: {}", problem.what)),
@@ -71,6 +75,16 @@ impl<'a> Layers<'a> {
             Some(hint) => error.hint(hint),
             None => error,
         }
+    }
+
+    /// Where the entry of a map was written.
+    pub(super) fn place_of(&self, key: &str, entry: &str) -> Option<String> {
+        self.find(key, entry).map(|place| self.name(place))
+    }
+
+    /// A map that came from the environment as one text has no entries of its own.
+    fn find(&self, key: &str, entry: &str) -> Option<&Place> {
+        self.tree.find(key.split('.').chain([entry])).or_else(|| self.tree.find(key.split('.')))
     }
 
     fn read_file(&self, text: &str) -> Result<Node> {

@@ -112,9 +112,9 @@ impl Node {
     }
 
     /// Where the value of a path stands, if it is set.
-    pub(super) fn find(&self, path: &str) -> Option<&Place> {
+    pub(super) fn find<'p>(&self, path: impl Iterator<Item = &'p str>) -> Option<&Place> {
         let mut node = self;
-        for name in path.split('.') {
+        for name in path {
             let Value::Table(entries) = &node.value else { return None };
             node = &entries.iter().find(|entry| entry.name == name)?.node;
         }

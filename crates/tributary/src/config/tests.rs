@@ -42,9 +42,8 @@ fn the_documented_file_mentions_every_key_in_its_section() {
         let line = line.trim_start_matches("# ");
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.trim_matches(['[', ']']).to_owned();
-            if line.starts_with("[[") {
-                mentioned.push(section.clone());
-            }
+            // A list of tables, or a table of pairs, is a key itself.
+            mentioned.push(section.clone());
         }
         if let Some((key, _)) = line.split_once(" = ") {
             mentioned.push(format!("{section}.{key}"));
@@ -156,7 +155,16 @@ fn what_types_cannot_forbid_is_placed() {
             "t.toml:6:10: `memory.budget` is 1MiB, and not between 32MiB and 1TiB",
         ),
         ("[http]\nlisten = \"9187\"", "t.toml:6:10: `9187` is not an address and port"),
-        ("[types]\nprofile = \"native\"", "t.toml:6:11: the profile `native` is not in this version yet"),
+        ("[types.override]\nnumeric = \"time\"", "t.toml:6:11: numeric has no form `time`"),
+        (
+            "[types.override]\nnumerik = \"double\"",
+            "t.toml:6:11: there is no built-in type `numerik`; a type of the database is written `schema.name`",
+        ),
+        ("[types.columns]\n\"public.orders.price\" = \"duble\"", "t.toml:6:25: no form is called `duble`"),
+        (
+            "[types.columns]\n\"orders.price\" = \"double\"",
+            "t.toml:6:18: glob `orders.price` has too few dots; write schema.table.column, for example public.orders.price",
+        ),
         (
             "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"b.c\"",
             "t.toml:5:1: folding tables by the pattern of their name is not in this version yet",
@@ -169,6 +177,13 @@ fn what_types_cannot_forbid_is_placed() {
     let error = parse("[source]\nurl = \"postgresql://a@b\"\nslot = \"A-b\"\n").expect_err("capital letter");
     assert_eq!(error.to_string(), "t.toml:3:8: `A-b` is not the name of a slot: 1 to 63 of a-z, 0-9 and _");
     let error =
+        parse("[source]\nurl = \"postgresql://a@b\"\nspool_size = \"1MiB\"\n[lake]\nurl = \"s3://b\"")
+            .expect_err("small");
+    assert_eq!(
+        error.to_string(),
+        "t.toml:3:14: `source.spool_size` is 1MiB, and not between 64MiB and 16TiB"
+    );
+    let error =
         parse("[source]\nurl = \"postgresql://a@b\"\n[lake]\nurl = \"gs://bucket\"").expect_err("not ours");
     assert_eq!(error.to_string(), "t.toml:4:7: `lake.url` begins with s3:// or file://");
     let error =
@@ -177,6 +192,59 @@ fn what_types_cannot_forbid_is_placed() {
         error.to_string(),
         "t.toml:4:7: a `file://` URL names an absolute path, with three slashes: file:///var/lib/lake"
     );
+}
+
+#[test]
+fn forms_that_are_meant_are_named() {
+    let hint = |rest: &str| with(rest).expect_err(rest).hint_text().unwrap_or_default().to_owned();
+    assert_eq!(
+        hint("[types.override]\nnumeric = \"duble\""),
+        "did you mean `double`? there are: string, double, decimal(38,9)"
+    );
+    assert_eq!(hint("[types.override]\nnumerik = \"double\""), "did you mean `numeric`?");
+    assert_eq!(hint("[types.override]\nuuid = \"json\""), "there are: string, binary, native");
+}
+
+#[test]
+fn forms_come_from_file_and_environment() {
+    let text =
+        format!("{REQUIRED}[types.override]\nuuid = \"native\"\n[types.columns]\n\"a.b.c\" = \"json\"\n");
+    let config =
+        with_environment(&text, &[("TRIBUTARY_TYPES__OVERRIDE__NUMERIC", "decimal(38,9)")]).expect("valid");
+    assert_eq!(
+        config.types.r#override.iter().collect::<Vec<_>>(),
+        [("numeric", "decimal(38,9)"), ("uuid", "native")]
+    );
+    let variables = [
+        ("TRIBUTARY_TYPES__COLUMNS", "public.t.a=decimal(20,3), public.t.b = double"),
+        ("TRIBUTARY_TYPES__PROFILE", "native"),
+        ("TRIBUTARY_TYPES__ON_UNREPRESENTABLE", "error"),
+    ];
+    let config = with_environment(&text, &variables).expect("valid");
+    assert_eq!(
+        config.types.columns.iter().collect::<Vec<_>>(),
+        [("public.t.a", "decimal(20,3)"), ("public.t.b", "double")]
+    );
+    assert!(config.types.refuses_loss() && config.types.profile == Profile::Native);
+    let error =
+        with_environment(&text, &[("TRIBUTARY_TYPES__OVERRIDE", "uuid=time")]).expect_err("no such form");
+    assert_eq!(error.to_string(), "TRIBUTARY_TYPES__OVERRIDE: uuid has no form `time`");
+}
+
+#[test]
+fn a_form_that_its_type_turns_out_not_to_have_is_placed() {
+    let config = with("[types.columns]\n\"public.*.price\" = \"time\"").expect("it may be");
+    let misfit = Misfit {
+        rule: ChosenBy::Column("public.*.price".to_owned()),
+        form: tables::types::Form::Time,
+        valid: vec!["string".to_owned(), "double".to_owned()],
+    };
+    let error = config.types.misfit("public.orders.price", "numeric(10,2)", &misfit);
+    assert_eq!(
+        error.to_string(),
+        "t.toml:6:20: public.orders.price is a numeric(10,2), which has no form `time`"
+    );
+    assert_eq!(error.hint_text(), Some("there are: string, double"));
 }
 
 #[test]

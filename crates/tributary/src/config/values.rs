@@ -1,14 +1,15 @@
-//! Values that are written with a unit, or must not be shown.
+//! Values that are written with a unit, as pairs, or must not be shown.
 //!
-//! Owns: [`ByteSize`], durations, and [`ConnectionUrl`].
+//! Owns: [`ByteSize`], durations, [`Forms`], and [`ConnectionUrl`].
 //! Does not: know which values a key allows.
 //! Holds: a number without a unit is refused; a URL prints without its password.
 //! Fails: with what is wrong, as serde's error.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::Error as _;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A number of bytes, written `128MiB`.
@@ -66,6 +67,78 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         number.checked_mul(millis).map(Duration::from_millis)
     });
     duration.ok_or_else(|| D::Error::custom(format!("`{text}`: {DURATION_FORM}")))
+}
+
+/// Forms by type or column. From the environment: `numeric=double, uuid=native`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forms(BTreeMap<String, String>);
+
+impl Forms {
+    /// The type or column, and its form.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, form)| (key.as_str(), form.as_str()))
+    }
+
+    /// From one text; the comma of `decimal(38,9)` separates nothing.
+    fn of_text(text: &str) -> Option<Forms> {
+        let mut depth = 0_usize;
+        let pairs = text.split(|letter: char| {
+            match letter {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            letter == ',' && depth == 0
+        });
+        let pairs = pairs.map(str::trim).filter(|pair| !pair.is_empty());
+        let pair = |pair: &str| {
+            let (key, form) = pair.rsplit_once('=')?;
+            Some((key.trim().to_owned(), form.trim().to_owned()))
+        };
+        pairs.map(pair).collect::<Option<_>>().map(Forms)
+    }
+}
+
+impl<'de> Deserialize<'de> for Forms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Forms, D::Error> {
+        deserializer.deserialize_any(FormsVisitor)
+    }
+}
+
+struct FormsVisitor;
+
+impl<'de> Visitor<'de> for FormsVisitor {
+    type Value = Forms;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Forms, E> {
+        Forms::of_text(text).ok_or_else(|| E::custom("pairs are wanted: \"numeric=double, uuid=native\""))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Forms, M::Error> {
+        let mut forms = BTreeMap::new();
+        while let Some((key, form)) = map.next_entry()? {
+            forms.insert(key, form);
+        }
+        Ok(Forms(forms))
+    }
+}
+
+/// Where entries of maps were written: a file with line and column, or a variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places(BTreeMap<(&'static str, String), String>);
+
+impl Places {
+    pub(super) fn note(&mut self, section: &'static str, key: &str, place: Option<String>) {
+        self.0.extend(place.map(|place| ((section, key.to_owned()), place)));
+    }
+
+    pub(super) fn of(&self, section: &'static str, key: &str) -> Option<&str> {
+        self.0.get(&(section, key.to_owned())).map(String::as_str)
+    }
 }
 
 /// A libpq URL. Prints without its password.

@@ -4,7 +4,7 @@ use super::*;
 fn every_metric_has_help_a_unit_and_a_value() {
     let metrics = Metrics::new();
     metrics.published("public.orders", 3, 100, 1);
-    metrics.lossy_cells("public.orders", 2);
+    metrics.lossy_cells("public.orders", "at", Loss::Infinity, 2);
     let text = metrics.render();
     for name in
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|rest| rest.split(' ').next())
@@ -18,7 +18,7 @@ fn every_metric_has_help_a_unit_and_a_value() {
         "tributary_rows_total{table=\"public.orders\"} 3",
         "tributary_bytes_total{table=\"public.orders\"} 100",
         "tributary_files_total{table=\"public.orders\"} 1",
-        "tributary_lossy_cells_total{table=\"public.orders\"} 2",
+        "tributary_lossy_cells_total{column=\"at\",reason=\"infinity\",table=\"public.orders\"} 2",
         "tributary_memory_bytes{part=\"encoders\"} 0",
         "tributary_log_entries_total{kind=\"idle\"} 0",
         "tributary_errors_total{kind=\"source_halted\"} 0",
@@ -34,10 +34,24 @@ fn every_metric_has_help_a_unit_and_a_value() {
 fn the_labels_of_a_million_tables_are_bounded() {
     let metrics = Metrics::new();
     for table in 0..TABLES_MAX + 50 {
-        metrics.lossy_cells(&format!("public.t{table}"), 1);
+        metrics.published(&format!("public.t{table}"), 1, 1, 1);
+    }
+    let text = metrics.render();
+    let series = text.lines().filter(|line| line.starts_with("tributary_rows_total{")).count();
+    assert_eq!(series, TABLES_MAX + 1);
+    assert!(text.contains("tributary_rows_total{table=\"(others)\"} 50"));
+}
+
+#[test]
+fn the_labels_of_a_million_columns_are_bounded() {
+    let metrics = Metrics::new();
+    for column in 0..LOSSY_COLUMNS_MAX + 50 {
+        metrics.lossy_cells("public.t", &format!("c{column}"), Loss::OutOfRange, 1);
     }
     let text = metrics.render();
     let series = text.lines().filter(|line| line.starts_with("tributary_lossy_cells_total{")).count();
-    assert_eq!(series, TABLES_MAX + 1);
-    assert!(text.contains("tributary_lossy_cells_total{table=\"(others)\"} 50"));
+    assert_eq!(series, LOSSY_COLUMNS_MAX + 1);
+    let others =
+        "tributary_lossy_cells_total{column=\"(others)\",reason=\"out_of_range\",table=\"(others)\"} 50";
+    assert!(text.contains(others));
 }

@@ -110,7 +110,8 @@ pub async fn publication_event(sql: &Sql, names: &[String]) -> Result<Event> {
     let found = catalog::publication(sql, names).await?;
     let definition =
         found.iter().map(|publication| publication.definition_hash.as_str()).collect::<Vec<_>>().join("+");
-    Ok(Event::Publication { names: names.to_vec(), definition })
+    let members = catalog::publication_members(sql, names).await?;
+    Ok(Event::Publication { names: names.to_vec(), definition, members })
 }
 
 /// Halts when a publication is not there: a slot made before it could never be read (T51), and Postgres 18 only warns (T52).

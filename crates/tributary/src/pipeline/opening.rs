@@ -17,10 +17,11 @@ use tables::lineage::{Facts, LeafFacts};
 use tables::schema::TableSchema;
 use tracing::{debug, info, warn};
 
+use super::publication::Difference;
 use super::startup::{self, Decision, Situation};
-use super::{Context, bootstrap, existing_rows};
+use super::{Context, bootstrap, existing_rows, mapping};
 use crate::clock;
-use crate::config::{Config, Format, SnapshotMode};
+use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
@@ -45,6 +46,7 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
     let sql = connect_sql(&context.catalog_options).await?;
+    mapping::check_rules(&sql, &context.config).await?;
     let mut state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
@@ -71,6 +73,11 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     refuse_other_slot(context, &state)?;
     let taken = take_slot(context, &mut state, &sql).await?;
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
+    if let Difference::Added(members) =
+        super::publication::compare_with_log(&context.config, &state, &publication)?
+    {
+        super::publication::tell_added(members);
+    }
     let author = append_open(context, &mut state, taken.decision, &publication).await?;
     context.epoch = Some(author.epoch);
     context.shared.metrics().log_entry(EntryKind::Open.label());
@@ -138,6 +145,7 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
         let source_sql = connect_sql(&context.options).await?;
         let Checked { decision, status_interval } =
             check(context, &mut session, state, sql, &source_sql).await?;
+        let binary = !context.text_only && mapping::speaks_binary(sql, &context.config).await?;
         match decision {
             Decision::WaitForReplay if replay_waits >= REPLAY_WAITS_MAX => {
                 return Err(Error::halted(format!(
@@ -150,7 +158,7 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
                 replay_waits += 1;
                 context.pause(Duration::from_secs(1)).await?;
             }
-            decision => match session.start(&start(context, state, status_interval)).await {
+            decision => match session.start(&start(context, state, binary, status_interval)).await {
                 Ok(stream) => return Ok(Taken { stream, proto_version, source_sql, decision }),
                 Err(error) if source::is_slot_active(&error) => {
                     context.shared.state(status::State::WaitingForSlot);
@@ -169,12 +177,13 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
     }
 }
 
-fn start(context: &Context, state: &State, status_interval: Duration) -> Start {
+fn start(context: &Context, state: &State, binary: bool, status_interval: Duration) -> Start {
     Start {
         slot: state.slot.clone(),
         from: state.to_lsn,
         publications: context.config.source.publication.clone(),
-        binary: context.config.source.format == Format::Binary && !context.text_only,
+        binary,
+        streaming: context.streams(),
         status_interval,
     }
 }
@@ -193,7 +202,8 @@ async fn check(
     let slot = slot::slot(source_sql, &state.slot).await?;
     log::follow_on(context.store.as_ref(), state).await?;
     refuse_fenced(context, state)?;
-    super::publication::refuse_changed(sql, &context.config.source.publication, state).await?;
+    let found = bootstrap::publication_event(sql, &context.config.source.publication).await?;
+    super::publication::compare_with_log(&context.config, state, &found)?;
     let system = session.identify_system().await?;
     let history = if system.timeline > state.timeline {
         session.timeline_history(system.timeline).await?
@@ -265,10 +275,18 @@ fn events_of_opening(state: &State, decision: Decision, publication: &Event) -> 
         }
         Decision::Start | Decision::WaitForReplay => state.timeline,
     };
-    if state.publication.is_none() {
+    if !is_recorded(state, publication) {
         events.push(publication.clone());
     }
     (timeline, events)
+}
+
+/// Whether the log has the publications as they are. What is not has been accepted: an addition, or by a person.
+fn is_recorded(state: &State, publication: &Event) -> bool {
+    let Event::Publication { names, definition, members } = publication else { return true };
+    let is_same =
+        state.publication.as_ref().is_some_and(|(known, hash)| known == names && hash == definition);
+    is_same && state.publication_members == *members
 }
 
 /// Finishes what the daemon before us may have left half done: the last cut is logged, so it has to become visible.
@@ -292,6 +310,7 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         selection: config.tables.selection()?,
         fold_to_root: config.partitions.folds_to_root(),
         mark_truncate: config.partitions.marks_truncate(),
+        types: config.types.rules()?,
     });
     for (oid, table) in &state.tables {
         let schema: TableSchema = serde_json::from_value(table.document.clone()).map_err(|error| {

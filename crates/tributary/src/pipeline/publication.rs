@@ -2,27 +2,47 @@
 //!
 //! Owns: the comparison with what the log recorded, and accepting a new definition.
 //! Does not: read a change; Postgres applies a changed publication at its own place in the stream (T36, T46, T52).
-//! Holds: I10, a definition that changed halts until a person accepts it.
+//! Holds: I10, a definition that changed halts until a person accepts it, unless tables were added whose older rows are not wanted.
 //! Fails: `SourceHalted`, with the command that accepts.
 
 use lake::log::{EntryKind, Event, State};
 use lake::store::Store;
 
+use tracing::warn;
+
 use super::{bootstrap, offline};
+use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::source::Sql;
 
-/// Halts when the publications are not what the log recorded.
-pub async fn refuse_changed(sql: &Sql, names: &[String], state: &State) -> Result<()> {
-    let Some((recorded_names, recorded)) = &state.publication else { return Ok(()) };
-    let Event::Publication { definition, .. } = bootstrap::publication_event(sql, names).await? else {
-        return Err(Error::bug("a publication event of another kind"));
-    };
-    refuse(names, &definition, recorded_names, recorded)
+/// What became of the publications since the log recorded them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Nothing, or nothing is recorded yet.
+    None,
+    /// So many tables or schemas were added, and nothing else.
+    Added(usize),
 }
 
-/// The comparison itself.
-pub fn refuse(names: &[String], definition: &str, recorded_names: &[String], recorded: &str) -> Result<()> {
+/// Compares publications with those that the log recorded; halts if more than an addition changed.
+pub fn compare_with_log(config: &Config, state: &State, found: &Event) -> Result<Difference> {
+    let Some((names, definition)) = state.publication.clone() else { return Ok(Difference::None) };
+    let members = state.publication_members.clone();
+    compare(config, &Event::Publication { names, definition, members }, found)
+}
+
+/// Compares two events of publications.
+///
+/// Rows that an added table has already are in no change. Only if such rows are not wanted at all (`snapshot.mode = "never"`) is the lake
+/// after an addition what it is meant to be.
+pub fn compare(config: &Config, recorded: &Event, found: &Event) -> Result<Difference> {
+    let (
+        Event::Publication { names: recorded_names, definition: recorded, members: old },
+        Event::Publication { names, definition, members: new },
+    ) = (recorded, found)
+    else {
+        return Err(Error::bug("a publication event of another kind"));
+    };
     if names != recorded_names {
         return Err(Error::halted(format!(
             "`source.publication` is now {}, and the lake was filled from {}",
@@ -31,17 +51,30 @@ pub fn refuse(names: &[String], definition: &str, recorded_names: &[String], rec
         ))
         .hint(ACCEPT));
     }
-    if definition != recorded {
-        return Err(changed(names));
+    if definition == recorded {
+        return Ok(Difference::None);
     }
-    Ok(())
+    let stayed = old.iter().all(|(member, hash)| new.get(member) == Some(hash));
+    let is_addition = !old.is_empty() && stayed && new.len() > old.len();
+    match config.snapshot.mode {
+        SnapshotMode::Never if is_addition => Ok(Difference::Added(new.len() - old.len())),
+        SnapshotMode::Never | SnapshotMode::Initial => Err(changed(names)),
+    }
+}
+
+/// Tables came into a publication, and their rows of before did not.
+pub fn tell_added(members: usize) {
+    warn!(
+        members,
+        "tables or schemas were added to the publication: their changes are exported from now on, rows that they have already are not"
+    );
 }
 
 /// The halt.
-pub fn changed(names: &[String]) -> Error {
+fn changed(names: &[String]) -> Error {
     Error::halted(format!(
         "the definition of publication {} changed since the lake recorded it (tables, actions, row filters, column lists or via-root): \
-         changes may have been left out since",
+         changes may have been left out since, or tables came without the rows that they have",
         names.join(", ")
     ))
     .hint(ACCEPT)

@@ -11,19 +11,21 @@ use std::time::{Duration, Instant};
 use lake::gauge::Use;
 use lake::log::{Event, Totals};
 use lake::writer::{Cut, Published, Settings, Writer};
-use pgoutput::{Decoder, Lsn, Oid, Options};
+use pgoutput::{Decoder, Lsn, Message, Oid, Options};
 use tables::change::{Change, TxStamp};
 use tables::fold::{Fold, FoldError, Folded};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use super::opening::Opened;
-use super::{Context, Until, bootstrap, publication, stopped};
+use super::publication::{self, Difference};
+use super::{Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::source::{Received, Sql, Stream, catalog, slot};
+use crate::source::{self, Received, Sql, Stream, catalog, slot};
 use crate::status::{SlotStatus, State};
+use crate::transactions::{Replay, Transactions};
 
 mod events;
 mod positions;
@@ -42,7 +44,12 @@ pub(super) struct Streaming<'c> {
     writer: Writer,
     positions: Positions,
     stamp: Option<TxStamp>,
+    transactions: Transactions,
+    /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
+    replay: Option<Replay>,
     publication: Event,
+    /// For the log entry of the next cut.
+    events: Vec<Event>,
     phase: Phase,
     /// When the first row of the open cut came.
     cut_begun: Option<Instant>,
@@ -84,7 +91,7 @@ struct Needs {
 impl<'c> Streaming<'c> {
     pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
         let Opened { state, author, stream, proto_version, sql, source_sql, fold, publication } = opened;
-        let buffers = Buffers::new(Arc::clone(&context.gauge), &state);
+        let buffers = Buffers::new(Arc::clone(&context.gauge), &state, context.config.types.refuses_loss());
         for table in state.tables.values() {
             let Totals { rows, files, bytes } = table.totals;
             context.shared.table_published(&table.table, rows, bytes, files);
@@ -101,6 +108,7 @@ impl<'c> Streaming<'c> {
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
+        let transactions = Transactions::new(&context.gauge, context.config.source.spool());
         let now = Instant::now();
         Streaming {
             target: match context.until {
@@ -117,7 +125,10 @@ impl<'c> Streaming<'c> {
             writer,
             positions,
             stamp: None,
+            transactions,
+            replay: None,
             publication,
+            events: Vec::new(),
             phase: Phase::Streaming,
             cut_begun: None,
             last_idle: now,
@@ -142,6 +153,18 @@ impl<'c> Streaming<'c> {
         let outcome = self.stream_on().await;
         self.observe();
         self.context.text_only |= self.buffers.wants_text();
+        self.context.commits_only |= self.transactions.is_out_of_room();
+        let outcome = match outcome {
+            // A type without a send form within another one: only as text can the server send it.
+            Err(error) if source::is_undefined_function(&error) && !self.context.text_only => {
+                self.context.text_only = true;
+                Err(Error::transient(
+                    "the server has no binary form of a value, so the stream is asked for text",
+                )
+                .caused_by(error))
+            }
+            outcome => outcome,
+        };
         // Nothing of this attempt goes on beside the next one.
         let Streaming { writer, stream, .. } = self;
         writer.abandon().await;
@@ -183,6 +206,7 @@ impl<'c> Streaming<'c> {
                     next_status = tokio::time::Instant::now() + interval;
                 }
                 _ = tick.tick() => self.on_tick().await?,
+                () = std::future::ready(()), if reads && self.replay.is_some() => self.replay_on().await?,
                 filled = stream.fill(), if reads => self.on_filled(filled.map(drop)).await?,
                 () = gauge.shrunk(), if !reads => {}
             }
@@ -280,6 +304,7 @@ impl<'c> Streaming<'c> {
         let outcome = self.drain(&mut stream).await;
         self.stream = Some(stream);
         outcome?;
+        self.transactions.settle().await?;
         self.buffers.account();
         self.relieve()?;
         if self.phase == Phase::Ended {
@@ -294,25 +319,14 @@ impl<'c> Streaming<'c> {
 
     async fn drain(&mut self, stream: &mut Stream) -> Result<()> {
         let mut reply = false;
-        while self.phase == Phase::Streaming || self.fold.in_transaction() {
+        while self.replay.is_none() && (self.phase == Phase::Streaming || self.fold.in_transaction()) {
             let Some(received) = stream.pop()? else { break };
             match received {
-                Received::Wal { message, .. } => {
-                    let mut needs = self.apply(message)?;
-                    let mut rounds = 0;
-                    while let Some(asked) = needs {
-                        rounds += 1;
-                        if rounds > FACTS_ROUNDS {
-                            return Err(Error::bug(
-                                "the catalogs were asked again and again for the same message",
-                            ));
-                        }
-                        self.learn(&asked).await?;
-                        needs = self.apply(message)?;
-                    }
-                }
+                Received::Wal { message, .. } => self.apply_or_learn(message).await?,
                 Received::Keepalive { wal_end, reply_requested } => {
-                    self.positions.keepalive(wal_end, self.fold.in_transaction());
+                    // An open streamed transaction is no obstacle: it is in no cut before its commit, which is still to come.
+                    let is_inside = self.fold.in_transaction() || self.decoder.in_stream();
+                    self.positions.keepalive(wal_end, is_inside);
                     reply |= reply_requested;
                 }
                 Received::Ended => {
@@ -329,21 +343,64 @@ impl<'c> Streaming<'c> {
         Ok(())
     }
 
+    /// Folds the next piece of a streamed transaction that has committed, or its end.
+    async fn replay_on(&mut self) -> Result<()> {
+        let Some(mut replay) = self.replay.take() else { return Ok(()) };
+        if !replay.fill().await? {
+            self.fold(&Message::Commit(replay.commit()))?;
+            drop(replay);
+            // What came behind the commit is in the stream's buffer.
+            return self.on_filled(Ok(())).await;
+        }
+        while let Some(message) = replay.pop()? {
+            self.apply_or_learn(message).await?;
+        }
+        self.replay = Some(replay);
+        self.buffers.account();
+        self.relieve()
+    }
+
+    async fn apply_or_learn(&mut self, frame: &[u8]) -> Result<()> {
+        for _ in 0..=FACTS_ROUNDS {
+            let Some(needs) = self.apply(frame)? else { return Ok(()) };
+            self.learn(&needs).await?;
+        }
+        Err(Error::bug("the catalogs were asked again and again for the same message"))
+    }
+
     /// One frame: no I/O. `Some` means that nothing was changed and the catalogs have to be asked first.
     fn apply(&mut self, frame: &[u8]) -> Result<Option<Needs>> {
-        let message = self.decoder.decode(frame).map_err(|error| {
-            unreadable(format!(
-                "a message of the stream cannot be decoded, after {}",
-                self.positions.received
-            ))
-            .caused_by(error)
-        })?;
-        let folded = self.fold.apply(&message).map_err(|error| {
-            if matches!(error, FoldError::IdentityClash { .. }) {
-                return clash(error, self.positions.received);
+        let after = self.positions.received;
+        let undecodable = |error| {
+            unreadable(format!("a message of the stream cannot be decoded, after {after}")).caused_by(error)
+        };
+        if let Some(streamed) = self.decoder.split(frame).map_err(undecodable)? {
+            self.transactions.push(&streamed).map_err(|error| senseless(after, error))?;
+            return Ok(None);
+        }
+        let message = self.decoder.decode(frame).map_err(undecodable)?;
+        match &message {
+            Message::StreamStart(start) => {
+                self.transactions.start(start).map_err(|error| senseless(after, error))?;
             }
-            unreadable(format!("a message of the stream makes no sense, after {}", self.positions.received))
-                .caused_by(error)
+            Message::StreamStop => self.transactions.stop(),
+            Message::StreamAbort(abort) => self.transactions.abort(abort),
+            Message::StreamCommit(commit) => {
+                let replay = self.transactions.commit(commit).map_err(|error| senseless(after, error))?;
+                let begin = replay.begin();
+                self.replay = Some(replay);
+                return self.fold(&Message::Begin(begin));
+            }
+            message => return self.fold(message),
+        }
+        Ok(None)
+    }
+
+    fn fold(&mut self, message: &Message<'_>) -> Result<Option<Needs>> {
+        let after = self.positions.received;
+        let folded = self.fold.apply(message).map_err(|error| match error {
+            FoldError::IdentityClash { .. } => clash(error, after),
+            error => senseless(after, error),
         })?;
         match folded {
             Folded::Nothing | Folded::Logical { .. } => {}
@@ -397,8 +454,12 @@ impl<'c> Streaming<'c> {
             let found = tokio::time::timeout(CATALOG_TIMEOUT, bootstrap::publication_event(&self.sql, names))
                 .await
                 .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
-            if found != self.publication {
-                return Err(publication::changed(names));
+            if let Difference::Added(members) =
+                publication::compare(&self.context.config, &self.publication, &found)?
+            {
+                publication::tell_added(members);
+                self.publication = found.clone();
+                self.events.push(found);
             }
         }
         Ok(())
@@ -444,7 +505,8 @@ impl<'c> Streaming<'c> {
         // I2: no transaction is half in a cut.
         assert!(!self.fold.in_transaction(), "a cut inside a transaction");
         let files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
-        let mut events = self.buffers.take_schema_events();
+        let mut events = std::mem::take(&mut self.events);
+        events.extend(self.buffers.take_schema_events());
         events.extend(events::of_fold(&mut self.fold));
         for event in &events {
             if let Event::NeedsResync { table, column, reason, .. } = event {
@@ -509,14 +571,10 @@ impl<'c> Streaming<'c> {
         shared.lag(positions.received.0.saturating_sub(positions.published.0), seconds);
         let gauge = &self.context.gauge;
         let paused = self.phase == Phase::Streaming && !gauge.has_room();
-        shared.memory(
-            gauge.used_for(Use::Buffers),
-            gauge.used_for(Use::Encoders),
-            gauge.used_for(Use::Parts),
-            paused,
-        );
-        for (table, cells) in self.buffers.take_lossy() {
-            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), cells);
+        shared.memory(gauge, paused);
+        shared.spool(self.transactions.count(), self.transactions.spooled_bytes());
+        for ((table, column, loss), cells) in self.buffers.take_lossy() {
+            shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), &column, loss, cells);
         }
     }
 }
@@ -531,6 +589,10 @@ fn clash(error: FoldError, after: Lsn) -> Error {
         "nothing is lost. Give the partition the identity of its root (ALTER TABLE … REPLICA IDENTITY DEFAULT), or publish with \
          publish_via_partition_root = false; what was written before stays unclear, so exclude the table (`tables.exclude`) to go on",
     )
+}
+
+fn senseless(after: Lsn, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    unreadable(format!("a message of the stream makes no sense, after {after}")).caused_by(error)
 }
 
 fn unreadable(message: String) -> Error {

@@ -10,13 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgoutput::{Oid, ReplicaIdentity};
 use tables::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
-use tables::types::{TypeFacts, TypeKind};
+use tables::types::{Attribute, TypeFacts, TypeKind};
 use tokio_postgres::Row;
 
 use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
-pub use super::published::{IdentityProblem, IdentityReason, Publication, identity_problems, publication};
+pub use super::published::{
+    IdentityProblem, IdentityReason, Publication, identity_problems, publication, publication_members,
+};
 pub use super::server::{OpenTransaction, ServerFacts, oldest_transaction, server, written_lsn};
 
 /// Everything about the tables of these publications: what is published, what lies above it (the root of a published
@@ -206,34 +208,135 @@ const COLUMNS: &str = "WITH relation(oid, stored) AS (SELECT c.oid, CASE c.relki
       FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid WHERE a.attnum > 0 AND NOT a.attisdropped \
       ORDER BY r.oid, a.attnum";
 
+/// The columns of tables, as the stream announces them: generated ones are not in it, unless a publication of 18 says so,
+/// and then a Relation message does.
+pub async fn columns_of(sql: &Sql, tables: &[RootFacts]) -> Result<Vec<PublishedColumn>> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid.0).collect();
+    let rows = sql.query("columns of the published tables", PUBLISHED_COLUMNS, &[&oids]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(PublishedColumn {
+                table: Oid(get(row, 0)?),
+                name: get(row, 1)?,
+                type_oid: Oid(get(row, 2)?),
+                type_modifier: get(row, 3)?,
+            })
+        })
+        .collect()
+}
+
+/// The types of the published tables' columns, each once a table. Partitions have the types of what they are partitions of.
+pub async fn published_types(sql: &Sql, publications: &[String]) -> Result<Vec<PublishedType>> {
+    let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
+    let query = format!(
+        "{tree} SELECT DISTINCT n.nspname::text, c.relname::text, c.relispartition, a.atttypid \
+         FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_attribute a ON a.attrelid = c.oid \
+         WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT EXISTS ( \
+           SELECT FROM pg_inherits i JOIN tree above ON above.oid = i.inhparent \
+           WHERE i.inhrelid = c.oid AND c.relispartition)"
+    );
+    let rows = sql.query("types of the published tables", &query, &[&publications]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(PublishedType {
+                schema: get(row, 0)?,
+                table: get(row, 1)?,
+                is_partition: get(row, 2)?,
+                oid: Oid(get(row, 3)?),
+            })
+        })
+        .collect()
+}
+
+/// A type that a published table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedType {
+    /// The table's schema.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// The table is a partition of one that is not published.
+    pub is_partition: bool,
+    /// The type.
+    pub oid: Oid,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedColumn {
+    /// The table.
+    pub table: Oid,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_oid: Oid,
+    /// The type's modifier, -1 for none.
+    pub type_modifier: i32,
+}
+
+const PUBLISHED_COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod FROM pg_attribute a \
+      WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+      ORDER BY a.attrelid, a.attnum";
+
 /// The types that are not built in among the columns of `relations`, the `wanted` ones, and what either is made of.
 async fn types(sql: &Sql, relations: &[u32], wanted: &[u32]) -> Result<Vec<TypeFacts>> {
     let rows = sql.query("types of the published columns", TYPES, &[&relations, &wanted]).await?;
     rows.iter().map(type_facts).collect()
 }
 
+/// A row type's attributes come as three arrays.
 const TYPES: &str = "WITH RECURSIVE used(oid) AS ( \
        SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) \
        AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 \
        UNION SELECT unnest($2::oid[]) \
        UNION SELECT part.oid FROM used JOIN pg_type t ON t.oid = used.oid \
-       CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) AS part(oid) WHERE part.oid >= 16384 \
+       CROSS JOIN LATERAL ( \
+         VALUES (t.typbasetype), (t.typelem) \
+         UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid \
+         UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid \
+         UNION ALL SELECT a.atttypid FROM pg_attribute a \
+         WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
+       ) AS part(oid) WHERE part.oid >= 16384 \
      ) \
      SELECT t.oid, n.nspname::text, t.typname::text, t.typtype::text, t.typbasetype, t.typtypmod, t.typelem, \
-     t.typsubscript = 'array_subscript_handler'::regproc \
-     FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace";
+     t.typsubscript = 'array_subscript_handler'::regproc, ascii(t.typdelim::text), t.typsend <> 0, \
+     coalesce((SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid), 0::oid), \
+     coalesce((SELECT r.rngtypid FROM pg_range r WHERE r.rngmultitypid = t.oid), 0::oid), \
+     attributes.names, attributes.types, attributes.modifiers \
+     FROM used JOIN pg_type t ON t.oid = used.oid JOIN pg_namespace n ON n.oid = t.typnamespace \
+     CROSS JOIN LATERAL ( \
+       SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}'::text[]) AS names, \
+       coalesce(array_agg(a.atttypid ORDER BY a.attnum), '{}'::oid[]) AS types, \
+       coalesce(array_agg(a.atttypmod ORDER BY a.attnum), '{}'::int4[]) AS modifiers \
+       FROM pg_attribute a \
+       WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
+     ) AS attributes";
 
 fn type_facts(row: &Row) -> Result<TypeFacts> {
     let is_array: bool = get(row, 7)?;
     let kind = match get::<&str>(row, 3)? {
         "d" => TypeKind::Domain { base: Oid(get(row, 4)?), type_modifier: get(row, 5)? },
         "e" => TypeKind::Enum,
-        "c" => TypeKind::Composite,
-        "r" => TypeKind::Range,
+        "c" => TypeKind::Composite { attributes: attributes(row)? },
+        "r" => TypeKind::Range { bound: Oid(get(row, 10)?) },
+        "m" => TypeKind::Multirange { range: Oid(get(row, 11)?) },
         "b" if is_array => TypeKind::Array { element: Oid(get(row, 6)?) },
-        "b" => TypeKind::Base,
-        // Multirange, pseudo-type, and whatever comes.
+        "b" => {
+            let delimiter = u8::try_from(get::<i32>(row, 8)?).unwrap_or(b',');
+            TypeKind::Base { delimiter, is_sent: get(row, 9)? }
+        }
+        // Pseudo-type, and whatever comes.
         _ => TypeKind::Other,
     };
     Ok(TypeFacts { oid: Oid(get(row, 0)?), schema: get(row, 1)?, name: get(row, 2)?, kind })
+}
+
+fn attributes(row: &Row) -> Result<Vec<Attribute>> {
+    let (names, types, modifiers): (Vec<String>, Vec<u32>, Vec<i32>) =
+        (get(row, 12)?, get(row, 13)?, get(row, 14)?);
+    let attributes = names.into_iter().zip(types).zip(modifiers);
+    Ok(attributes
+        .map(|((name, type_oid), type_modifier)| Attribute { name, type_oid: Oid(type_oid), type_modifier })
+        .collect())
 }

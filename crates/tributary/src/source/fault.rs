@@ -158,6 +158,11 @@ pub fn is_slot_active(error: &Error) -> bool {
     server_error(error).is_some_and(|server| server.code == "55006")
 }
 
+/// The server would have to call a function that a type does not have: its send form.
+pub fn is_undefined_function(error: &Error) -> bool {
+    server_error(error).is_some_and(|server| server.code == "42883")
+}
+
 /// What was to be created is there already: somebody else was quicker.
 pub fn is_duplicate(error: &Error) -> bool {
     server_error(error).is_some_and(|server| server.code == "42710")

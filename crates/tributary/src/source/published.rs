@@ -5,6 +5,8 @@
 //! Holds: the hash changes with every change that can add, drop or filter rows or columns (T36, T46).
 //! Fails: as `fault` classifies the server's errors.
 
+use std::collections::BTreeMap;
+
 use super::catalog::{published_tree, whole_tree};
 use super::sql::{Sql, get};
 use crate::error::Result;
@@ -49,14 +51,47 @@ pub async fn publication(sql: &Sql, names: &[String]) -> Result<Vec<Publication>
         .collect()
 }
 
-/// The definition is hashed by the server: the list of tables may be long.
-fn publication_query(server_version: u32) -> String {
+/// The parts of the publications' definition, each with its hash: options, tables with their column lists and row filters, schemas. None
+/// if they are more than [`MEMBERS_MAX`], for the log would have to hold them all.
+pub async fn publication_members(sql: &Sql, names: &[String]) -> Result<BTreeMap<String, String>> {
+    let (generated, filters) = parts_of(sql.server_version());
+    let schemas = if sql.server_version() >= 150_000 {
+        "UNION ALL SELECT p.pubname || ' schema ' || s.pnnspid, '' FROM pg_publication_namespace s \
+         JOIN pg_publication p ON p.oid = s.pnpubid \
+         WHERE p.pubname = ANY($1::text[]) "
+    } else {
+        ""
+    };
+    let query = format!(
+        "SELECT p.pubname || ' options', md5(concat(p.oid, p.puballtables, p.pubviaroot, p.pubinsert, p.pubupdate, p.pubdelete, \
+           p.pubtruncate, {generated})) FROM pg_publication p WHERE p.pubname = ANY($1::text[]) \
+         {schemas}\
+         UNION ALL SELECT p.pubname || ' table ' || r.prrelid, md5({filters}) \
+           FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ANY($1::text[]) \
+         LIMIT {}",
+        MEMBERS_MAX + 1
+    );
+    let rows = sql.query("members of the publications", &query, &[&names]).await?;
+    if rows.len() > MEMBERS_MAX {
+        return Ok(BTreeMap::new());
+    }
+    rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+}
+
+/// What of a definition depends on the server's version: generated columns, and column lists with row filters.
+fn parts_of(server_version: u32) -> (&'static str, &'static str) {
     let generated = if server_version >= 180_000 { "p.pubgencols::text" } else { "''" };
     let filters = if server_version >= 150_000 {
         "coalesce(r.prattrs::text, '-') || ' ' || coalesce(pg_get_expr(r.prqual, r.prrelid), '-')"
     } else {
         "'- -'"
     };
+    (generated, filters)
+}
+
+/// The definition is hashed by the server: the list of tables may be long.
+fn publication_query(server_version: u32) -> String {
+    let (generated, filters) = parts_of(server_version);
     let schemas = if server_version >= 150_000 {
         "(SELECT string_agg(s.pnnspid::text, ' ' ORDER BY s.pnnspid) \
          FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)"
@@ -130,6 +165,9 @@ pub async fn identity_problems(sql: &Sql, publications: &[String]) -> Result<Vec
         })
         .collect()
 }
+
+/// Members that the log holds: some megabytes.
+const MEMBERS_MAX: usize = 20_000;
 
 /// A deferrable primary key is no replica identity.
 const IDENTITY_PROBLEMS: &str = "SELECT rn.nspname::text, r.relname::text, c.relreplident::text, count(*), \

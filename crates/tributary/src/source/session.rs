@@ -245,8 +245,10 @@ fn start_command(start: &Start, version: u32) -> Result<String> {
     }
     let names: Vec<String> = start.publications.iter().map(|name| quote_identifier(name)).collect();
     let binary = if start.binary { ", binary 'true'" } else { "" };
+    // Not `parallel`: it only adds to what a stream abort says.
+    let streaming = if start.streaming { ", streaming 'on'" } else { "" };
     Ok(format!(
-        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}, messages 'true'{binary})",
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}, messages 'true'{binary}{streaming})",
         start.slot,
         start.from,
         proto_version(version),

@@ -31,6 +31,8 @@ pub struct Start {
     pub publications: Vec<String>,
     /// Ask for binary cells where a type has them.
     pub binary: bool,
+    /// Ask for large transactions before they have committed.
+    pub streaming: bool,
     /// How often the caller means to send a status.
     pub status_interval: Duration,
 }

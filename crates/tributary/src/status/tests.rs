@@ -69,13 +69,15 @@ fn only_the_last_errors_are_kept() {
 fn a_full_budget_shows_as_paused() {
     let shared = shared();
     shared.state(State::Streaming);
-    shared.memory(10, 20, 30, true);
+    let gauge = Gauge::new(100);
+    let _parts = gauge.reserve(Use::Parts, 30);
+    shared.memory(&gauge, true);
     assert_eq!(shared.snapshot().state, State::Paused);
     assert!(shared.metrics().render().contains("tributary_reading_paused 1"));
-    shared.memory(1, 2, 3, false);
+    shared.memory(&gauge, false);
     assert_eq!(shared.snapshot().state, State::Streaming);
     shared.state(State::Stopping);
-    shared.memory(10, 20, 30, true);
+    shared.memory(&gauge, true);
     assert_eq!(shared.snapshot().state, State::Stopping);
     assert!(shared.metrics().render().contains("tributary_memory_bytes{part=\"parts\"} 30"));
 }

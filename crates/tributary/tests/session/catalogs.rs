@@ -89,7 +89,10 @@ async fn published_tables_with_their_partitions_keys_and_types() {
             let types: BTreeMap<&str, &TypeKind> =
                 facts.types.iter().map(|facts| (facts.name.as_str(), &facts.kind)).collect();
             assert_eq!(types["mood"], &TypeKind::Enum);
-            assert_eq!(types["pair"], &TypeKind::Composite);
+            let TypeKind::Composite { attributes } = types["pair"] else { panic!("{:?}", types["pair"]) };
+            let attributes: Vec<(&str, bool)> =
+                attributes.iter().map(|found| (found.name.as_str(), found.type_oid == Oid(23))).collect();
+            assert_eq!(attributes, [("a", true), ("b", false)]);
             assert!(
                 matches!(types["price"], TypeKind::Domain { base: Oid(1700), type_modifier } if *type_modifier > 0)
             );

@@ -50,16 +50,32 @@ fn what_is_no_glob() {
     let error = |glob: &str| selection(&["*.*"], &[glob]).unwrap_err().to_string();
     assert_eq!(
         error("orders"),
-        "glob `orders` has no dot; write schema.table, for example public.orders or *.orders"
+        "glob `orders` has too few dots; write schema.table, for example public.orders or *.orders"
     );
     assert_eq!(
         error("public."),
-        "glob `public.` has nothing before or after its dot; write schema.table, for example public.*"
+        "glob `public.` has nothing before or after a dot; write schema.table, for example public.orders or *.orders"
     );
     assert!(error(".orders").starts_with("glob `.orders` has nothing"));
-    assert!(error("").starts_with("glob `` has no dot"));
+    assert!(error("").starts_with("glob `` has too few dots"));
     assert_eq!(error(r"a.b\"), r"glob `a.b\` ends in a lone backslash");
     assert!(error("public.{a,b}").starts_with("glob `public.{a,b}` has a bracket"));
+}
+
+#[test]
+fn globs_of_columns() {
+    let check = |glob: &str, column: (&str, &str, &str), expected: bool| {
+        let (schema, table, name) = column;
+        assert_eq!(ColumnGlob::parse(glob).unwrap().matches(schema, table, name), expected, "{glob}");
+    };
+    check("public.orders.price", ("public", "orders", "price"), true);
+    check("public.*.pri?e", ("public", "orders", "price"), true);
+    check("*.*.*", ("a", "b", "c.d"), true);
+    check("public.orders.a.b", ("public", "orders", "a.b"), true);
+    check(r"public.or\.ders.a", ("public", "or.ders", "a"), true);
+    check("public.orders.price", ("public", "orders", "prices"), false);
+    assert!(ColumnGlob::parse("public.orders").unwrap_err().to_string().contains("too few dots"));
+    assert!(ColumnGlob::parse("public..a").unwrap_err().to_string().contains("nothing before or after"));
 }
 
 #[test]

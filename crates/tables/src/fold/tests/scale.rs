@@ -9,13 +9,19 @@ use pgoutput::{
 
 use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
 use crate::lineage::{Facts, LeafFacts, RootFacts};
+use crate::types::TypeRules;
 
 const ROOT: u32 = 1;
 
 /// A root with that many leaves, in an open transaction.
 fn fold(leaves: u32) -> Fold {
     let selection = Selection::new(&["*.*".to_owned()], &[]).unwrap();
-    let mut fold = Fold::new(FoldSettings { selection, fold_to_root: true, mark_truncate: true });
+    let mut fold = Fold::new(FoldSettings {
+        selection,
+        fold_to_root: true,
+        mark_truncate: true,
+        types: TypeRules::default(),
+    });
     let (schema, replica_identity) = ("public".to_owned(), ReplicaIdentity::Default);
     let primary_key = vec!["c0".to_owned()];
     let name = "root".to_owned();

@@ -18,7 +18,7 @@ use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
 use crate::change::{Change, Image};
 use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
 use crate::schema::{ColumnSpec, TableSchema};
-use crate::types::{TypeCatalog, TypeFacts, TypeKind};
+use crate::types::{TypeCatalog, TypeFacts, TypeKind, TypeRules};
 
 /// What a script prints.
 pub(super) fn run(script: &str) -> String {
@@ -349,6 +349,7 @@ impl<'s> Words<'s> {
             selection: Selection::new(&include, &self.list("exclude")).unwrap(),
             fold_to_root: self.option("fold") != Some("none"),
             mark_truncate: self.option("truncate") != Some("keep"),
+            types: TypeRules::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::super::{Fold, FoldSettings, Folded, Selection};
 use crate::change::{Change, Image, Op};
 use crate::lineage::{Facts, LeafFacts, RootFacts};
-use crate::types::{TypeFacts, TypeKind};
+use crate::types::{TypeFacts, TypeKind, TypeRules};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -117,7 +117,8 @@ struct World {
 impl World {
     fn new(exclude: &[String]) -> World {
         let selection = Selection::new(&["*.*".to_owned()], exclude).unwrap();
-        let settings = FoldSettings { selection, fold_to_root: true, mark_truncate: true };
+        let settings =
+            FoldSettings { selection, fold_to_root: true, mark_truncate: true, types: TypeRules::default() };
         World { fold: Fold::new(settings), next: 1, lsn: 0x100, columns: [0; 6] }
     }
 

@@ -18,8 +18,8 @@ use super::lake_side::Log;
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::existing_rows;
-use crate::pipeline::{publication, startup};
+use crate::pipeline::publication::Difference;
+use crate::pipeline::{bootstrap, existing_rows, mapping, publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
@@ -209,10 +209,19 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
             );
         }
     }
-    if let Log::Found { state, .. } = log
-        && let Err(error) = publication::refuse_changed(sql, names, state).await
-    {
-        report.error("publication", &error);
+    if let Log::Found { state, .. } = log {
+        let found = bootstrap::publication_event(sql, names).await;
+        match found.and_then(|found| publication::compare_with_log(config, state, &found)) {
+            Ok(Difference::None) => {}
+            Ok(Difference::Added(members)) => report.warn(
+                "publication",
+                format!(
+                    "{members} tables or schemas were added: rows that they have already are not exported"
+                ),
+                "nothing needs to be done if that is meant".to_owned(),
+            ),
+            Err(error) => report.error("publication", &error),
+        }
     }
     true
 }
@@ -236,6 +245,7 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
     }
     identities(report, sql, names).await;
     mixed_identities(report, &facts);
+    types(report, sql, config, facts).await;
     if config.snapshot.mode == SnapshotMode::Initial && slot_is_new {
         match existing_rows::in_published(sql, config).await {
             Ok(Some(existing)) => report.warn(
@@ -246,6 +256,35 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
             Ok(None) => report.ok("existing rows", "none"),
             Err(error) => report.error("existing rows", &error),
         }
+    }
+}
+
+/// What [types] says, against the columns that there are.
+async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts) {
+    let (Some(tables), Some(rules)) = (
+        report.take("types", mapping::of_published(sql, config, facts).await),
+        report.take("types", config.types.rules()),
+    ) else {
+        return;
+    };
+    let unused = mapping::unused(&rules, &tables);
+    for key in &unused {
+        report.warn(
+            "types",
+            format!("`{key}` in [types.columns] names no published column"),
+            "`tributary inspect types` lists them",
+        );
+    }
+    match mapping::refuse_misfits(config, &tables) {
+        Err(error) => report.error("types", &error),
+        Ok(()) if unused.is_empty() => {
+            let columns: usize = tables.iter().map(|table| table.columns.len()).sum();
+            report.ok(
+                "types",
+                format!("{columns} columns have a lake type; `tributary inspect types` lists them"),
+            );
+        }
+        Ok(()) => {}
     }
 }
 

@@ -1,104 +1,116 @@
 //! `tributary inspect types`: the lake type of every published column, before a row is written.
 //!
-//! Owns: reading the columns from the catalogs, and showing what `tables` makes of them.
+//! Owns: showing what `tables` makes of the published columns.
 //! Does not: decide a mapping.
 //! Holds: shows what a table that is new to the lake gets; one that is there already may have older columns beside.
-//! Fails: as the source does.
+//! Fails: as the source does, and on a form that a column's type does not have.
 
-use std::collections::BTreeMap;
-
-use serde_json::json;
-use tables::lineage::RootFacts;
-use tables::schema::{ColumnSpec, TableSchema};
-use tables::types::{LakeType, TypeCatalog};
-use tokio_postgres::Row;
+use serde_json::{Value, json};
+use tables::schema::{Column, ColumnSpec, TableSchema};
+use tables::types::{ChosenBy, Loss};
 
 use super::super::{Answer, text};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::pipeline::mapping::{self, Mapped};
 use crate::source::{catalog, connect_sql};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
-    let selection = config.tables.selection()?;
     let sql = connect_sql(&config.catalog_options()?).await?;
     let facts =
         catalog::facts_all(&sql, &config.source.publication, config.partitions.folds_to_root()).await?;
-    let mut catalog = TypeCatalog::default();
-    facts.types.into_iter().for_each(|facts| catalog.learn(facts));
-    let mut roots = facts.roots;
-    roots.retain(|root| selection.includes(&root.schema, &root.name));
-    roots.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
-    let oids: Vec<u32> = roots.iter().map(|root| root.oid.0).collect();
-    let rows = sql.query("columns of the published tables", COLUMNS, &[&oids]).await?;
-    let mut columns: BTreeMap<u32, Vec<ColumnSpec>> = BTreeMap::new();
-    for row in &rows {
-        let (relation, spec) = column(row, &catalog)?;
-        columns.entry(relation).or_default().push(spec);
-    }
+    let tables = mapping::of_published(&sql, config, facts).await?;
+    mapping::refuse_misfits(config, &tables)?;
+    Ok(answer(&tables))
+}
+
+fn answer(tables: &[Mapped]) -> Answer {
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
-    for root in &roots {
-        let schema =
-            TableSchema::new(&columns.remove(&root.oid.0).unwrap_or_default(), root.primary_key.clone());
-        show(root, &schema, &mut lines, &mut documents);
+    for Mapped { root, columns } in tables {
+        let table = format!("{}.{}", root.schema, root.name);
+        let schema = TableSchema::new(columns, root.primary_key.clone());
+        let pairs = || schema.columns.iter().zip(columns);
+        lines.extend(pairs().map(|(column, spec)| line(&table, column, spec)));
+        let shown: Vec<Value> = pairs().map(|(column, spec)| document(column, spec)).collect();
+        documents.push(json!({"table": table, "key": schema.key, "columns": shown}));
     }
-    let header = ["table", "column", "Postgres type", "lake column", "lake type", "field id"];
-    Ok(Answer::new(text::columns(&header, &[5], &lines), json!({"tables": documents})))
+    let header = [
+        "table",
+        "column",
+        "Postgres type",
+        "lake column",
+        "Iceberg",
+        "Parquet",
+        "form",
+        "chosen by",
+        "stream",
+        "may go to _cdc_raw",
+    ];
+    Answer::new(text::columns(&header, &[], &lines), json!({"tables": documents}))
 }
 
-fn column(row: &Row, catalog: &TypeCatalog) -> Result<(u32, ColumnSpec)> {
-    let broken = |error: tokio_postgres::Error| Error::bug("a column of a catalog query").caused_by(error);
-    let type_oid = pgoutput::Oid(row.try_get(2).map_err(broken)?);
-    let type_modifier: i32 = row.try_get(3).map_err(broken)?;
-    let name: String = row.try_get(1).map_err(broken)?;
-    let resolved = catalog.resolve(type_oid, type_modifier);
-    Ok((row.try_get(0).map_err(broken)?, ColumnSpec { name, type_oid, type_modifier, resolved }))
+fn line(table: &str, column: &Column, spec: &ColumnSpec) -> Vec<String> {
+    let losses = losses(column);
+    vec![
+        table.to_owned(),
+        column.source_name.clone(),
+        column.type_name.clone(),
+        column.name.clone(),
+        short(column.lake.iceberg()),
+        short(column.lake.parquet()),
+        column.codec.form(),
+        chosen_by(&spec.resolved.chosen_by),
+        stream(spec).to_owned(),
+        if losses.is_empty() { "-".to_owned() } else { losses.join(", ") },
+    ]
 }
 
-fn show(
-    root: &RootFacts,
-    schema: &TableSchema,
-    lines: &mut Vec<Vec<String>>,
-    documents: &mut Vec<serde_json::Value>,
-) {
-    let table = format!("{}.{}", root.schema, root.name);
-    let mut columns = Vec::new();
-    for column in &schema.columns {
-        let lake = lake_type(&column.lake);
-        lines.push(vec![
-            table.clone(),
-            column.source_name.clone(),
-            column.type_name.clone(),
-            column.name.clone(),
-            lake.clone(),
-            column.field_id.to_string(),
-        ]);
-        columns.push(json!({
-            "column": column.source_name, "type": column.type_name, "lake_column": column.name, "lake_type": lake,
-            "field_id": column.field_id,
-        }));
+/// Structs within structs have long names; `--json` has them whole.
+fn short(lake_type: String) -> String {
+    match lake_type.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", lake_type.get(..end).unwrap_or_default()),
+        None => lake_type,
     }
-    documents.push(json!({"table": table, "key": schema.key, "columns": columns}));
 }
 
-fn lake_type(lake: &LakeType) -> String {
-    let name = match lake {
-        LakeType::Boolean => "boolean",
-        LakeType::Int32 => "int32",
-        LakeType::Int64 => "int64",
-        LakeType::Float32 => "float32",
-        LakeType::Float64 => "float64",
-        LakeType::Decimal { precision, scale } => return format!("decimal({precision},{scale})"),
-        LakeType::Utf8 => "string",
-        LakeType::Binary => "binary",
-        LakeType::Date => "date",
-        LakeType::Timestamp => "timestamp(us)",
-        LakeType::TimestampTz => "timestamp(us, UTC)",
-        LakeType::List(element) => return format!("list<{}>", lake_type(element)),
-    };
-    name.to_owned()
+fn document(column: &Column, spec: &ColumnSpec) -> Value {
+    json!({
+        "column": column.source_name,
+        "type": column.type_name,
+        "lake_column": column.name,
+        "field_id": column.field_id,
+        "nested_field_ids": column.nested_field_ids,
+        "iceberg": column.lake.iceberg(),
+        "parquet": column.lake.parquet(),
+        "form": column.codec.form(),
+        "forms": column.codec.forms(),
+        "chosen_by": chosen_by(&spec.resolved.chosen_by),
+        "binary": spec.resolved.has_binary_decoder,
+        "may_go_to_raw": losses(column),
+    })
 }
 
-/// Generated columns are not in the stream, unless a publication of 18 says so, and then a Relation message does.
-const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod FROM pg_attribute a \
-      WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-      ORDER BY a.attrelid, a.attnum";
+/// Bytes that are not text, which any text may have in a SQL_ASCII database, are not told of.
+fn losses(column: &Column) -> Vec<&'static str> {
+    column.codec.losses().into_iter().map(Loss::label).collect()
+}
+
+fn chosen_by(chosen_by: &ChosenBy) -> String {
+    match chosen_by {
+        ChosenBy::Default => "default".to_owned(),
+        ChosenBy::Profile => "types.profile".to_owned(),
+        ChosenBy::Override(key) => format!("types.override {key}"),
+        ChosenBy::Column(key) => format!("types.columns {key}"),
+    }
+}
+
+/// What the stream may carry for it.
+fn stream(spec: &ColumnSpec) -> &'static str {
+    if spec.resolved.has_binary_decoder { "binary" } else { "text only" }
+}
+
+/// How much of a lake type the list shows.
+const SHOWN: usize = 28;
+
+#[cfg(test)]
+mod tests;

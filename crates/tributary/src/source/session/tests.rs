@@ -6,6 +6,7 @@ fn start(publications: &[&str]) -> Start {
         from: Lsn(0x16_B374_D848),
         publications: publications.iter().map(|name| (*name).to_owned()).collect(),
         binary: true,
+        streaming: false,
         status_interval: Duration::from_secs(10),
     }
 }
@@ -17,6 +18,10 @@ fn the_start_command_fits_the_version_and_quotes_names_twice() {
         command,
         "START_REPLICATION SLOT s LOGICAL 16/B374D848 (proto_version '3', publication_names \
          '\"a\",\"it''s \"\"b\"\"\"', messages 'true', binary 'true')"
+    );
+    let streaming = start_command(&Start { streaming: true, ..start(&["a"]) }, 140_000).expect("a command");
+    assert!(
+        streaming.contains("(proto_version '2', ") && streaming.ends_with(", binary 'true', streaming 'on')")
     );
     assert_eq!([140_000, 150_000, 160_000, 180_004].map(proto_version), [2, 3, 4, 4]);
     start_command(&start(&[]), 150_018).expect_err("no publication");

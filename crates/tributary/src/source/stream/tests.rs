@@ -29,6 +29,7 @@ async fn pair() -> (Stream, TcpStream) {
         from: Lsn::ZERO,
         publications: Vec::new(),
         binary: false,
+        streaming: false,
         status_interval: Duration::from_secs(10),
     };
     (Stream::new(Io::Tcp(client), &start), server)
