@@ -136,6 +136,53 @@ fn check_names_what_is_wrong_and_how_to_mend_it() -> Result<()> {
     })
 }
 
+/// T12, T45, T46, T48: what the publications will not send, or not as it happened.
+#[test]
+fn t45_t46_t48_check_names_what_is_not_sent() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 18, &[]).await?;
+        cluster.execute_in("postgres", &format!("create database {DATABASE}")).await?;
+        cluster
+            .execute(
+                "create table kept (id int primary key, note text, n int);
+                 create table key_only (path text primary key, n int);
+                 create table whole (id int primary key, note text); alter table whole replica identity full;
+                 create table lists (id int primary key, a int, b int);
+                 create table same (id int primary key, a int);
+                 create table parts (id int primary key) partition by range (id);
+                 create unlogged table parts_1 partition of parts for values from (0) to (10);
+                 create schema shown; create unlogged table shown.queue (id int);
+                 create unlogged table elsewhere (id int);
+                 create publication one for table lists (id, a), same (id, a), parts,
+                   kept where (id > 10), key_only where (n > 10 and path > ''), whole where (id > 10);
+                 create publication two for table lists (id, b), same, tables in schema shown;",
+            )
+            .await?;
+        let settings = Settings {
+            publication: "one".to_owned(),
+            ..Settings::new(cluster.url(DATABASE), rig::directory(stage))
+        };
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        let told = checks(&pipeline).await?;
+        ensure!(told.contains("warn row filters public.kept, public.key_only, public.whole:"), "{told}");
+        ensure!(told.contains("warn row filters public.kept: a row that"), "{told}");
+        ensure!(told.contains("warn unlogged tables public.parts_1:"), "{told}");
+        ensure!(
+            !told.contains("column lists") && !told.contains("queue") && !told.contains("elsewhere"),
+            "{told}"
+        );
+        let both =
+            pipeline.variant(stage, "both", |settings| settings.publication = "one\", \"two".to_owned())?;
+        let told = checks(&both).await?;
+        ensure!(
+            told.contains("fail column lists the publications name different columns of public.lists:"),
+            "{told}"
+        );
+        ensure!(told.contains("warn unlogged tables public.parts_1, shown.queue:"), "{told}");
+        Ok(())
+    })
+}
+
 #[test]
 fn status_pages_inspect_and_teardown() -> Result<()> {
     scenario(seconds(120), async |stage| {
@@ -178,6 +225,18 @@ fn status_pages_inspect_and_teardown() -> Result<()> {
         ensure!(slots(&cluster).await? == "0", "the slot is still there");
         pipeline.refuse_unexpected_lines(&[])
     })
+}
+
+/// What `check` found, a line each.
+async fn checks(pipeline: &Pipeline) -> Result<String> {
+    let outcome = pipeline.run(&["check", "--json"]).await?;
+    let document: Value = serde_json::from_str(&outcome.stdout).context("check --json")?;
+    let checks = document.get("checks").and_then(Value::as_array).context("checks")?;
+    let word =
+        |check: &Value, name: &str| check.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let line =
+        |check| format!("{} {} {}\n", word(check, "state"), word(check, "check"), word(check, "found"));
+    Ok(checks.iter().map(line).collect())
 }
 
 async fn status(pipeline: &Pipeline) -> Result<Value> {

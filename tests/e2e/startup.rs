@@ -203,6 +203,24 @@ fn a_physical_slot_is_refused() -> Result<()> {
     })
 }
 
+/// T51: a slot that is made before its publication can never be read.
+#[test]
+fn t51_no_slot_before_the_publication() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let cluster = rig::cluster(stage, 18, false, &[]).await?;
+        cluster.execute("drop publication tributary").await?;
+        let settings = Settings::new(cluster.url(DATABASE), rig::directory(stage));
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        halts(&pipeline, &["publication", "tributary", "setup"]).await?;
+        let slots = cluster.value("select count(*) from pg_replication_slots").await?;
+        ensure!(slots.as_deref() == Some("0"), "a slot was made before its publication");
+        pipeline.setup().await?;
+        rig::some_rows(&cluster, 1000).await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
+/// T51, T52
 #[test]
 fn a_missing_publication_halts() -> Result<()> {
     scenario(seconds(90), async |stage| {
@@ -213,6 +231,7 @@ fn a_missing_publication_halts() -> Result<()> {
     })
 }
 
+/// T52: 18 would go on without it.
 #[test]
 fn a_publication_that_is_dropped_under_the_stream_halts() -> Result<()> {
     scenario(seconds(150), async |stage| {
@@ -226,6 +245,7 @@ fn a_publication_that_is_dropped_under_the_stream_halts() -> Result<()> {
     })
 }
 
+/// T36, T49
 #[test]
 fn a_changed_publication_halts_until_it_is_accepted() -> Result<()> {
     scenario(seconds(90), async |stage| {

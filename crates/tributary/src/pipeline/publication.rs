@@ -99,3 +99,6 @@ pub async fn accept(store: &dyn Store, sql: &Sql, names: &[String]) -> Result<bo
     offline::append(store, &mut state, EntryKind::Open, to_lsn, vec![event]).await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

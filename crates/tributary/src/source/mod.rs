@@ -10,6 +10,7 @@ pub mod connect;
 mod dial;
 pub mod fault;
 mod frames;
+pub mod omissions;
 pub mod options;
 mod published;
 mod server;

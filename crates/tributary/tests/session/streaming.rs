@@ -87,6 +87,7 @@ fn decode_transaction<'g>(major: u32, messages: impl Iterator<Item = &'g Got>) -
     end
 }
 
+/// T87
 #[tokio::test]
 async fn settings_of_roles_and_databases_do_not_reach_the_values() {
     for server in servers() {
@@ -149,6 +150,7 @@ async fn settings_of_roles_and_databases_do_not_reach_the_values() {
     }
 }
 
+/// T94
 #[tokio::test]
 async fn a_sql_ascii_database_sends_its_bytes_as_they_are() {
     for server in servers() {

@@ -237,7 +237,8 @@ impl Runner {
                 }
                 Ok(folded) => {
                     print(&folded, &mut changes);
-                    if let (Folded::NeedFacts { relations, types, .. }, Answers::Catalogs) = (folded, answers) {
+                    if let (Folded::NeedFacts { relations, types, .. }, Answers::Catalogs) = (folded, answers)
+                    {
                         fold.learn(answer(&self.later, &relations, &types));
                         continue;
                     }
@@ -462,10 +463,15 @@ fn answer(later: &[Facts], relations: &[Oid], types: &[Oid]) -> Facts {
     facts.leaves = leaves.filter(|leaf| relations.contains(&leaf.oid)).cloned().collect();
     let roots = later.iter().flat_map(|facts| &facts.roots);
     let is_above = |oid: Oid| facts.leaves.iter().any(|leaf| leaf.root == oid);
-    facts.roots =
-        roots.filter(|root| relations.contains(&root.oid) || is_above(root.oid)).cloned().collect();
-    facts.types = later.iter().flat_map(|facts| &facts.types).filter(|facts| types.contains(&facts.oid)).cloned().collect();
-    let known: Vec<Oid> = facts.roots.iter().map(|root| root.oid).chain(facts.leaves.iter().map(|leaf| leaf.oid)).collect();
+    facts.roots = roots.filter(|root| relations.contains(&root.oid) || is_above(root.oid)).cloned().collect();
+    facts.types = later
+        .iter()
+        .flat_map(|facts| &facts.types)
+        .filter(|facts| types.contains(&facts.oid))
+        .cloned()
+        .collect();
+    let known: Vec<Oid> =
+        facts.roots.iter().map(|root| root.oid).chain(facts.leaves.iter().map(|leaf| leaf.oid)).collect();
     let is_gone = |oid: &Oid| !known.contains(oid) && !facts.types.iter().any(|facts| facts.oid == *oid);
     facts.gone = relations.iter().chain(types).copied().filter(is_gone).collect();
     facts

@@ -13,8 +13,8 @@ use lake::store::Store;
 use pgoutput::Lsn;
 use tables::lineage::Facts;
 
-use super::Report;
 use super::lake_side::Log;
+use super::{Report, omissions};
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
@@ -245,6 +245,7 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
     }
     identities(report, sql, names).await;
     mixed_identities(report, &facts);
+    omissions::look(report, sql, names, &selection).await;
     types(report, sql, config, facts).await;
     if config.snapshot.mode == SnapshotMode::Initial && slot_is_new {
         match existing_rows::in_published(sql, config).await {
@@ -502,8 +503,9 @@ mod tests {
         report.checks.iter().map(|check| (check.name, check.state.label())).collect()
     }
 
+    /// T50: the minors before the fixes of 2025 lose changes beside ALTER PUBLICATION.
     #[test]
-    fn old_minors_are_warned_of() {
+    fn t50_old_minors_are_warned_of() {
         for (number, state) in
             [(150_013, "warn"), (150_014, "ok"), (180_000, "ok"), (190_000, "warn"), (130_020, "fail")]
         {

@@ -127,9 +127,9 @@ fn t75_a_newer_timeline_goes_on_only_if_it_was_left_behind_the_lake() {
     halted(decide_with(|_, _, system, _, _| system.timeline = 1), "old primary");
 }
 
-/// T68: a lost slot never comes back.
+/// T19: a slot with two_phase on would bring what is rolled back later. T68: a lost slot never comes back.
 #[test]
-fn t68_a_missing_lost_or_foreign_slot_halts() {
+fn t19_t68_a_missing_lost_or_foreign_slot_halts() {
     halted(decide_with(|_, slot, _, _, _| *slot = None), "does not exist");
     halted(
         decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().wal_status = Some("lost".to_owned())),

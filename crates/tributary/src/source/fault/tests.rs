@@ -67,6 +67,7 @@ fn an_active_slot_is_told_apart() {
     assert!(!is_slot_active(&Error::transient("x")));
 }
 
+/// T23, T52
 #[test]
 fn only_the_warning_of_skipped_changes_counts() {
     let mut notice = server("55000", "skipped loading publication \"p\"");
@@ -76,4 +77,21 @@ fn only_the_warning_of_skipped_changes_counts() {
     assert!(notice.tells_of_skipped_changes());
     notice.message = "something else".into();
     assert!(!notice.tells_of_skipped_changes());
+}
+
+/// T45, T51, T52, T93, T94: what Postgres says when its next try will end the same. None of it is retried.
+#[test]
+fn t45_t51_t52_t93_t94_what_comes_again_at_every_try_is_not_retried() {
+    for (code, message, kind) in [
+        (
+            "0A000",
+            "cannot use different column lists for table \"public.a\" in different publications",
+            Kind::Definite,
+        ),
+        ("42704", "publication \"p\" does not exist", Kind::SourceHalted),
+        ("XX000", "invalid memory alloc request size 1080000003", Kind::SourceHalted),
+        ("22021", "invalid byte sequence for encoding \"UTF8\": 0xe9", Kind::SourceHalted),
+    ] {
+        assert_eq!(server(code, message).kind(), kind, "{message}");
+    }
 }

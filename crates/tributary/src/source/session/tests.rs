@@ -25,6 +25,10 @@ fn the_start_command_fits_the_version_and_quotes_names_twice() {
     );
     assert_eq!([140_000, 150_000, 160_000, 180_004].map(proto_version), [2, 3, 4, 4]);
     start_command(&start(&[]), 150_018).expect_err("no publication");
+    // T19: prepared transactions come when they commit. T21: changes that came from elsewhere are changes.
+    for command in [command, streaming] {
+        assert!(!command.contains("two_phase") && !command.contains("origin"), "{command}");
+    }
 }
 
 #[test]

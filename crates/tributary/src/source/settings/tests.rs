@@ -4,8 +4,9 @@ fn row() -> Vec<Option<String>> {
     PINNED.iter().map(|(_, value)| Some((*value).to_owned())).chain([Some("UTF8".to_owned())]).collect()
 }
 
+/// T87: what a role or a database set does not reach the values.
 #[test]
-fn a_row_of_the_pinned_values_passes_and_any_other_value_halts() {
+fn t87_a_row_of_the_pinned_values_passes_and_any_other_value_halts() {
     verify(&row(), "UTF8").expect("all as pinned");
     for position in 0..row().len() {
         let mut changed = row();
@@ -23,6 +24,7 @@ fn the_order_of_day_and_month_is_left_to_the_role() {
     assert!(still_pinned("application_name", "anything"));
 }
 
+/// T87
 #[test]
 fn options_of_the_user_come_first_so_that_ours_win() {
     let options = as_options(Some("-c TimeZone=CET"));

@@ -158,3 +158,57 @@ async fn stopping_sends_the_positions_and_waits_for_the_server() {
     let heard = serving.await.unwrap();
     assert_eq!(heard[39..], [COPY_DONE, TERMINATE].concat());
 }
+
+/// T04, T01: the positions in a message's header are 0/0 for some, and go back; the message is handed on all the same, and no status
+/// is moved by them.
+#[tokio::test]
+async fn t04_headers_of_messages_move_no_position() {
+    let (mut stream, mut server) = pair().await;
+    stream.set_positions(Lsn(100), Lsn(50));
+    let header = |start: u64, end: u64| {
+        let head =
+            [[b'w'].as_slice(), &start.to_be_bytes(), &end.to_be_bytes(), &0_u64.to_be_bytes()].concat();
+        copy_data(&[head.as_slice(), b"R"].concat())
+    };
+    server.write_all(&[header(0, 0), header(70, 60), header(1 << 40, 1 << 41)].concat()).await.unwrap();
+    for start in [0, 70, 1 << 40] {
+        let received = pop_after_fill(&mut stream).await.unwrap();
+        assert!(received.starts_with(&format!("Wal {{ wal_start: Lsn({start}), ")), "{received}");
+    }
+    stream.send_status(false).await.unwrap();
+    let mut sent = [0; 39];
+    server.read_exact(&mut sent).await.unwrap();
+    let field = |at: usize| u64::from_be_bytes(sent[at..at + 8].try_into().unwrap());
+    assert_eq!([field(6), field(14), field(22)], [100, 50, 50]);
+}
+
+/// T23, T52: of the notices inside the stream, the one of skipped changes ends it for good; others are only said.
+#[tokio::test]
+async fn t23_t52_the_notice_of_skipped_changes_halts() {
+    let (mut stream, mut server) = pair().await;
+    let notice = message(b'N', b"SHINWEIS\0VNOTICE\0C00000\0Mhello\0\0");
+    let warning = message(b'N', b"VWARNING\0C01000\0Mlow on something\0\0");
+    let skipped = message(b'N', b"VWARNING\0C55000\0Mskipped loading publication \"p\"\0\0");
+    let wire = [notice, wal_message(b"a"), warning, wal_message(b"b"), skipped, wal_message(b"c")];
+    server.write_all(&wire.concat()).await.unwrap();
+    for _ in 0..2 {
+        assert!(pop_after_fill(&mut stream).await.unwrap().starts_with("Wal"));
+    }
+    let error = pop_after_fill(&mut stream).await.expect_err("changes are missing from here on");
+    assert_eq!(error.kind(), crate::error::Kind::SourceHalted);
+}
+
+/// T37: a walsender that decodes a storm of catalog changes is silent for minutes. Statuses go out meanwhile, and nobody gives up.
+#[tokio::test]
+async fn t37_silence_is_no_error() {
+    let (mut stream, mut server) = pair().await;
+    for _ in 0..20 {
+        let silence = tokio::time::timeout(Duration::from_millis(50), stream.fill()).await;
+        assert!(silence.is_err(), "{silence:?}");
+        stream.send_status(false).await.unwrap();
+    }
+    let mut heard = vec![0; 20 * 39];
+    server.read_exact(&mut heard).await.unwrap();
+    server.write_all(&wal_message(b"at last")).await.unwrap();
+    assert!(pop_after_fill(&mut stream).await.unwrap().starts_with("Wal"));
+}
