@@ -22,7 +22,7 @@ use super::{Context, Until, bootstrap, publication, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::source::{Received, Sql, Stream, catalog, slot};
+use crate::source::{self, Received, Sql, Stream, catalog, slot};
 use crate::status::{SlotStatus, State};
 use crate::transactions::{Replay, Transactions};
 
@@ -142,10 +142,9 @@ impl<'c> Streaming<'c> {
         }
         self.context.shared.state(State::Streaming);
         self.context.shared.ready(true);
-        let outcome = self.stream_on().await;
+        let outcome = self.stream_on().await.map_err(|error| self.without_streaming(error));
         self.observe();
         self.context.text_only |= self.buffers.wants_text();
-        self.context.commits_only |= self.transactions.is_out_of_room();
         // Nothing of this attempt goes on beside the next one.
         let Streaming { writer, stream, .. } = self;
         writer.abandon().await;
@@ -155,6 +154,19 @@ impl<'c> Streaming<'c> {
             stream.stop().await?;
         }
         outcome
+    }
+
+    /// Where open transactions are the trouble, the next stream has none: it would only meet the same again.
+    fn without_streaming(&mut self, error: Error) -> Error {
+        if self.transactions.is_out_of_room() {
+            self.context.commits_only = true;
+        } else if self.context.streams() && source::is_internal(&error) {
+            self.context.commits_only = true;
+            return Error::new(error.kind(), "Postgres failed while it sent open transactions").caused_by(error).hint(
+                "until the next start transactions are read once they have committed, as with `source.streaming = \"off\"`; nothing is lost",
+            );
+        }
+        error
     }
 
     async fn stream_on(&mut self) -> Result<()> {
