@@ -77,3 +77,11 @@ fn only_the_warning_of_skipped_changes_counts() {
     notice.message = "something else".into();
     assert!(!notice.tells_of_skipped_changes());
 }
+
+#[test]
+fn internal_errors_are_told_by_their_class() {
+    let of = |code| server(code, "could not map filenumber to relation OID").into_error("the stream");
+    assert!(is_internal(&of("XX000")) && of("XX000").kind() == Kind::Transient);
+    assert!(!is_internal(&of("57P01")));
+    assert!(!is_internal(&Error::transient("the server closed the connection")));
+}
