@@ -60,7 +60,8 @@ class Journal:
 
     def __init__(self, dsn, encoding="UTF8"):
         self.connection = psycopg.connect(dsn, options=f"{PINNED} -c client_encoding={encoding}", autocommit=True)
-        self.is_ascii = encoding == "SQL_ASCII"
+        # Catalogs are always read as text, which psycopg makes of UTF-8 only.
+        self.catalogs = psycopg.connect(dsn, options=f"{PINNED} -c client_encoding=UTF8", autocommit=True)
         self.changes, self.tables, self.kinds = [], {}, {}
         self.known = {}
 
@@ -73,7 +74,7 @@ class Journal:
         self.known.clear()
 
     def ask(self, sql, *parameters):
-        return self.connection.execute(sql, parameters).fetchall()
+        return self.catalogs.execute(sql, parameters).fetchall()
 
     def cells(self, sql):
         """The rows of a query, every cell as the bytes that the server sends."""
@@ -132,7 +133,7 @@ class Journal:
         if table not in self.known:
             (oid, schema, name), = self.ask("select c.oid, n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %s::regclass", table)
             columns = self.ask("select attname, atttypid from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped and attgenerated = '' order by attnum", oid)
-            kinds = {column: cells.kind_of(self.connection, type_oid, self.kinds) for column, type_oid in columns}
+            kinds = {column: cells.kind_of(self.catalogs, type_oid, self.kinds) for column, type_oid in columns}
             key = [column for column, in self.ask(
                 """select a.attname from pg_index i cross join unnest(i.indkey) with ordinality k(number, place)
                    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number where i.indrelid = %s and i.indisprimary order by place""", oid)]
