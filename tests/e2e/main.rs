@@ -17,3 +17,4 @@ mod startup;
 mod stores;
 mod takeover;
 mod tls;
+mod types;

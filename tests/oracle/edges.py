@@ -16,6 +16,17 @@ class Edge:
     optional: bool = False
     has_array: bool = True
 
+    @property
+    def is_core(self):
+        """Whether every server and daemon must speak its binary form."""
+        return self.type.split("(")[0] in CORE
+
+
+CORE = {
+    "bool", "int2", "int4", "int8", "oid", "xid", "cid", "float4", "float8", "numeric", "text", "varchar", "char", "bpchar", "name", "json", "jsonb", "bytea", "date", "timestamp",
+    "timestamptz", "time", "uuid", "m.mood", "m.positive", "m.price", "m.cheap", "m.words", "m.grid", "m.feeling", "m.instant", "m.blob", "m.doc", "m.citext",
+}
+
 
 class Sql(str):
     """An SQL expression instead of a literal."""
@@ -166,7 +177,7 @@ FAMILIES = {
         Edge("tid", ["(0,1)", "(4294967295,65535)", "(42,7)"]),
         Edge("txid_snapshot", ["10:20:10,14,15", "1:1:", "9223372036854775806:9223372036854775807:9223372036854775806"]),
         Edge("pg_snapshot", ["10:20:10,14,15", "1:1:", "9223372036854775806:9223372036854775807:"]),
-        Edge("regclass", ["-", "pg_catalog.pg_class", "m.t_numbers_default", "4294967295"]),
+        Edge("regclass", ["-", "pg_catalog.pg_class", "m.t_numbers_core_default", "4294967295"]),
         Edge("regproc", ["-", "now", "4294967295", "pg_catalog.boolin"]),
         Edge("regprocedure", ["-", "now()", "sum(integer)", "pg_catalog.substring(text,integer,integer)"]),
         Edge("regoper", ["0", "4294967295", "pg_catalog.||/"]),
