@@ -8,11 +8,14 @@
 mod commands;
 mod faults;
 mod formats;
+mod identity;
 mod idle;
 mod memory;
+mod odd;
 mod oracle;
 mod rig;
 mod roundtrip;
+mod scene;
 mod startup;
 mod stores;
 mod takeover;

@@ -5,12 +5,14 @@ changes of each table, in this order, and nothing else. Knows nothing of the dae
 and column names that are spelt differently in the lake are looked up in its log.
 """
 
+import argparse
 import collections
 import dataclasses
 import glob
 import json
 import os
 import pickle
+import sys
 import urllib.parse
 
 import duckdb
@@ -33,7 +35,6 @@ class Table:
     name: str
     columns: list
     kinds: dict
-    key: list
 
     @property
     def full_name(self):
@@ -49,10 +50,9 @@ class Change:
     leaf: str
     old: "dict | None" = None
     new: "dict | None" = None
-    # relreplident of root and leaf at that time, and the columns that identify a row there.
+    # relreplident of root and leaf at that time.
     root_identity: str = "d"
     leaf_identity: str = "d"
-    leaf_key: tuple = ()
 
 
 class Journal:
@@ -120,9 +120,10 @@ class Journal:
         leaf = self.leaf(int(leaf))
         row = lambda cells_of: None if cells_of is None else dict(zip(facts.columns, cells_of[1:]))
         root, = self.identity(facts.full_name)
-        of_leaf = self.ask("select c.relreplident::text from pg_class c where c.oid = %s", leaf[0])[0][0] if leaf[0] not in self.known else self.known[leaf[0]]
-        self.known[leaf[0]] = of_leaf
-        self.changes.append(Change(op, facts.full_name, leaf[1], row(old), row(new), root, of_leaf, self.leaf_key(leaf[0], of_leaf)))
+        if leaf[0] not in self.known:
+            self.known[leaf[0]], = self.ask("select relreplident::text from pg_class where oid = %s", leaf[0])[0]
+        of_leaf = self.known[leaf[0]]
+        self.changes.append(Change(op, facts.full_name, leaf[1], row(old), row(new), root, of_leaf))
 
     # --- catalogs ---
 
@@ -134,10 +135,7 @@ class Journal:
             (oid, schema, name), = self.ask("select c.oid, n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %s::regclass", table)
             columns = self.ask("select attname, atttypid from pg_attribute where attrelid = %s and attnum > 0 and not attisdropped and attgenerated = '' order by attnum", oid)
             kinds = {column: cells.kind_of(self.catalogs, type_oid, self.kinds) for column, type_oid in columns}
-            key = [column for column, in self.ask(
-                """select a.attname from pg_index i cross join unnest(i.indkey) with ordinality k(number, place)
-                   join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number where i.indrelid = %s and i.indisprimary order by place""", oid)]
-            facts = Table(schema, name, [column for column, _ in columns], kinds, key)
+            facts = Table(schema, name, [column for column, _ in columns], kinds)
             before = self.tables.get(facts.full_name)
             if before is not None:
                 facts.kinds = {**before.kinds, **kinds}
@@ -152,15 +150,6 @@ class Journal:
         if ("leaf", oid) not in self.known:
             self.known["leaf", oid] = (oid, self.ask("select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = %s", oid)[0][0])
         return self.known["leaf", oid]
-
-    def leaf_key(self, oid, identity):
-        """The columns of the replica identity."""
-        if ("key", oid) not in self.known:
-            which = {"d": "i.indisprimary", "i": "i.indisreplident"}.get(identity, "false")
-            self.known["key", oid] = tuple(column for column, in self.ask(
-                f"""select a.attname from pg_index i cross join unnest(i.indkey) k(number)
-                    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number where i.indrelid = %s and {which}""", oid))
-        return self.known["key", oid]
 
     def save(self, path):
         with open(path, "wb") as file:
@@ -187,6 +176,8 @@ class Rows:
     table: pa.Table
     # Postgres's column name to the lake's.
     names: dict
+    # What identifies each row, as the schema document of its file says.
+    keys: list
 
 
 class Lake:
@@ -196,56 +187,89 @@ class Lake:
         self.folder = urllib.parse.unquote(urllib.parse.urlparse(url).path)
         self.wrong = wrong
         self.files = find(self.folder, wrong)
-        self.places = {}
+        self.places, self.documents, self.schema_of = {}, {}, {}
         for path in sorted(glob.glob(f"{self.folder}/_tributary/log/*.json")):
             with open(path, encoding="utf-8") as file:
-                for event in json.load(file).get("events", ()):
-                    if "document" in event:
-                        self.places[event["schema_name"], event["table_name"]] = event
+                entry = json.load(file)
+            for event in entry.get("events", ()):
+                if "document" in event:
+                    self.places[event["schema_name"], event["table_name"]] = event
+                    document = event["document"]
+                    self.documents[event["path"], event["schema_id"]] = json.loads(document) if isinstance(document, str) else document
+            for of_table in entry.get("tables", ()):
+                self.schema_of.update((one["key"], of_table["schema_id"]) for one in of_table["files"])
 
     def rows(self, table):
         place = self.places.get((table.schema, table.name))
         if place is None:
             return None
-        document = place["document"]
-        document = json.loads(document) if isinstance(document, str) else document
+        document = self.documents[place["path"], place["schema_id"]]
         names = {column["source_name"]: column["name"] for column in document["columns"] if not column["dropped"]}
         paths = self.files.get(place["path"].replace("/", ".", 1), [])
         if not paths:
             return None
+        parts = []
+        for path in paths:
+            part = pq.ParquetFile(path).read().replace_schema_metadata(None)
+            schema_id = self.schema_of.get(os.path.relpath(path, self.folder))
+            if schema_id is None:
+                self.wrong.add("unlogged file", path)
+                continue
+            parts.append(part.append_column(SCHEMA, pa.array([schema_id] * part.num_rows, pa.int32())))
         # A type that changed is widened in place in later files: the widest wins.
-        parts = [pq.ParquetFile(path).read().replace_schema_metadata(None) for path in paths]
-        rows = pa.concat_tables(parts, promote_options="permissive").sort_by([("_cdc_lsn", "ascending"), ("_cdc_seq", "ascending")])
-        return Rows(paths, rows.combine_chunks(), names)
+        rows = pa.concat_tables(parts, promote_options="permissive").sort_by([("_cdc_lsn", "ascending"), ("_cdc_seq", "ascending")]).combine_chunks()
+        key = {schema_id: self.documents[place["path"], schema_id]["key"] for schema_id in set(rows[SCHEMA].to_pylist())}
+        return Rows(paths, rows.drop_columns([SCHEMA]), names, [key[schema_id] for schema_id in rows[SCHEMA].to_pylist()])
+
+
+SCHEMA = "schema version"
 
 
 # --- comparison ---
 
 
 class Expected(collections.namedtuple("Expected", "op leaf cells must old")):
-    """A row that the lake must have. `cells` must be exact or NULL with the text in `_cdc_raw`; those not in `must` may be left out."""
+    """A row that the lake must have. `cells` must be exact or have their text in `_cdc_raw`; those not in `must` may be left out."""
 
 
-def expected(change, table, via_root):
-    """The rows of a change: what README's chapter on the lake promises."""
-    leaf = table.full_name if via_root else change.leaf
-    columns = list(change.new or change.old)
-    whole = set(columns)
-    if change.op == "I":
-        return [Expected("I", leaf, change.new, whole, None)]
-    is_full = change.leaf_identity == "f" and (change.root_identity == "f" or not via_root)
-    old_must = whole if is_full else set(change.leaf_key) & whole
-    if change.op == "D":
-        return [Expected("D", leaf, change.old, old_must, None)]
-    key = table.key or change.leaf_key
-    if table.key and all(change.old[name] == change.new[name] for name in table.key):
-        return [Expected("U", leaf, change.new, whole, change.old)]
-    if not table.key and not is_full and all(change.old[name] == change.new[name] for name in key):
-        return [Expected("U", leaf, change.new, whole, change.old)]
-    return [Expected("D", leaf, change.old, old_must, None), Expected("I", leaf, change.new, whole, change.old)]
+def expect(changes, table, via_root, passes, rows):
+    """The rows of all changes: what README's chapter on the lake promises. `passes` is the row filter of the publication.
+
+    Whether an update changes the key, and is a deletion and an insertion then, is for the key to say that the lake has written down.
+    Rows that cannot be found by that key are what nobody may write: those are refused here, whatever the cells say.
+    """
+    ops, wanted = rows.table["_cdc_op"].to_pylist(), []
+    for change in changes:
+        leaf = table.full_name if via_root else change.leaf
+        op, old, new = change.op, change.old, change.new
+        if passes is not None:
+            before, after = (row is not None and passes(row) for row in (old, new))
+            if not before and not after:
+                continue
+            # The filter makes an insert of an update, which lacks what the update did not touch (T12), or a deletion.
+            op = op if before and after else "I" if after else "D"
+        at = len(wanted)
+        key = rows.keys[at] if at < len(rows.keys) else []
+        whole = set(old if new is None else new)
+        if op == "I":
+            wanted.append(Expected("I", leaf, new, whole, old))
+            continue
+        is_full = change.leaf_identity == "f" and (change.root_identity == "f" or not via_root)
+        deleted = Expected("D", leaf, old, whole if is_full or not key else set(key), None)
+        if op == "D":
+            wanted.append(deleted)
+        elif key and all(old[name] == new[name] for name in key):
+            # The identity may be wider than the key, so that a deletion and an insertion are right too.
+            if ops[at:at + 2] == ["D", "I"]:
+                wanted += [deleted, Expected("I", leaf, new, whole, old)]
+            else:
+                wanted.append(Expected("U", leaf, new, whole, old))
+        else:
+            wanted += [deleted, Expected("I", leaf, new, whole, old)]
+    return wanted
 
 
-def compare(journal_path, url, via_root, wrong, tally, wants=None):
+def compare(journal_path, url, via_root, wrong, tally, wants=None, filters=None):
     """Compares a lake with the tables of a journal that it should have. Returns the lake; `tally` counts for people to see."""
     with open(journal_path, "rb") as file:
         changes, tables = pickle.load(file)
@@ -257,11 +281,13 @@ def compare(journal_path, url, via_root, wrong, tally, wants=None):
         if wants is not None and not wants(name):
             continue
         table = tables[name]
-        wanted = [row for change in of_table for row in expected(change, table, via_root)]
+        passes = (filters or {}).get(name)
         rows = lake.rows(table)
         if rows is None:
-            wrong.add("missing table", f"{name}: {len(wanted)} changes, and no file")
+            if any(passes is None or passes(row) for change in of_table for row in (change.old, change.new) if row is not None):
+                wrong.add("missing table", f"{name}: {len(of_table)} changes, and no file")
             continue
+        wanted = expect(of_table, table, via_root, passes, rows)
         compare_table(table, wanted, rows, wrong, tally)
         compare_readers(name, rows, wrong)
         tally["tables"] += 1
@@ -370,6 +396,35 @@ def compare_lakes(one, other, wrong, wants=None):
 
 def has_no_floats(arrow_type):
     return "float" not in str(arrow_type) and "double" not in str(arrow_type)
+
+
+def run(doc, scene):
+    """The command line of a scene: `create` and `change` it, or `check` its lakes."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("command", choices=["create", "change", "check"])
+    parser.add_argument("--dsn")
+    parser.add_argument("--journal")
+    parser.add_argument("--round", type=int, default=1)
+    parser.add_argument("--lake", action="append", default=[], help="publication=url")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "check":
+            wrong, tally = Differences(), collections.Counter()
+            for lake in arguments.lake:
+                publication, url = lake.split("=", 1)
+                compare(arguments.journal, url, publication.endswith("root"), wrong, tally, **scene.compared(publication))
+            sys.exit(finish(wrong, tally))
+        hand = Journal(arguments.dsn)
+        if arguments.command == "create":
+            scene.create(hand)
+        else:
+            hand.load(arguments.journal)
+            scene.change(hand, arguments.round)
+            hand.save(arguments.journal)
+            print(f"{len(hand.changes)} changes")
+    except (psycopg.Error, OSError) as error:
+        print(f"could not be checked: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def finish(wrong, tally):
