@@ -7,6 +7,7 @@ mean that text. A value that cannot is wrong, unless `_cdc_raw` of its row holds
 import dataclasses
 import datetime
 import decimal
+import re
 import struct
 
 import pyarrow as pa
@@ -183,6 +184,9 @@ DAY = 86_400_000_000
 
 # --- Postgres's own notations ---
 
+QUOTED = re.compile(r'"((?:[^"\\]+|\\.)*)"', re.DOTALL)
+ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
 
 def array_items(text, delimiter):
     """The elements of a one-dimensional array, `None` for NULL; `None` for one of more dimensions."""
@@ -208,12 +212,10 @@ def array_items(text, delimiter):
 
 def quoted(text, i):
     """A string in double quotes that begins at `i`, backslash escapes; and where it ends."""
-    letters, i = [], i + 1
-    while text[i] != '"':
-        i += text[i] == "\\"
-        letters.append(text[i])
-        i += 1
-    return "".join(letters), i + 1
+    found = QUOTED.match(text, i)
+    if found is None:
+        raise ValueError("no end of quotes")
+    return ESCAPED.sub(r"\1", found[1]), found.end()
 
 
 def record_cells(text):

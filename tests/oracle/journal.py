@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import cells
 from verify import METADATA, SETTINGS, SHOWN, Differences, find, lsn, quoted, shown
 
+DUCKDB = duckdb.connect()
 # Names of types and relations are printed with their schema, as the daemon's session has it.
 PINNED = SETTINGS + " -c search_path=pg_catalog"
 
@@ -349,9 +350,8 @@ def compare_table(table, wanted, rows, wrong, tally):
 
 def compare_readers(name, rows, wrong):
     """DuckDB must read the same as PyArrow, value by value."""
-    database = duckdb.connect()
     query = f"select * from read_parquet({quoted(rows.paths)}, union_by_name = true, hive_partitioning = false) order by _cdc_lsn, _cdc_seq"
-    other = database.execute(query).to_arrow_table()
+    other = DUCKDB.execute(query).to_arrow_table()
     if other.column_names != rows.table.column_names and sorted(other.column_names) != sorted(rows.table.column_names):
         wrong.add("readers disagree", f"{name}: columns {set(other.column_names) ^ set(rows.table.column_names)}")
         return

@@ -172,7 +172,7 @@ class Tables:
             for table in ("m.large_default", "m.large_full"):
                 hand.insert_select(table, ["id", "touched", "t", "b", "j", "n", "a"], f"""
                     select {base} + g, g, repeat(chr(9731) || g, 700000), decode(repeat('00ff5c2722', 500000), 'hex'),
-                      jsonb_build_object('k', repeat('\\"é', 400000)), (repeat('9', 131072) || '.' || repeat('1', 16383))::numeric, array_fill(repeat('x,"', 10000), array[50])
+                      jsonb_build_object('k', repeat('\\"é', 400000)), (repeat('9', 131072) || '.' || repeat('1', 16383))::numeric, array_fill(repeat('x', 30000) || ',"', array[50])
                     from generate_series(1, 1) g""")
                 hand.update(table, "touched = touched + 1", f"id = {base} + 1")
                 hand.update(table, "t = t || 'x', touched = null", f"id = {base} + 1")
