@@ -2,6 +2,7 @@
 # Installs what the end-to-end tests need into a cache outside the clone; quick when all is there.
 #   scripts/test-servers.sh               Postgres 14 to 18, the S3 servers, the Python readers
 #   scripts/test-servers.sh postgres 17   only one Postgres version
+#   scripts/test-servers.sh engines       PySpark and PyIceberg (800 MB; Spark needs Java 17), for TRIBUTARY_ENGINES=1
 #   scripts/test-servers.sh where         prints the cache folder
 # TRIBUTARY_CACHE names the cache; without it ~/.cache/tributary, or /var/cache/tributary for root.
 # Works as root (servers then run as user `postgres`, created if missing) and as an ordinary user.
@@ -18,8 +19,9 @@ main() {
     case ${1:-all} in
         all) install_all ;;
         postgres) shift; prepare; for major in "$@"; do postgres "$major"; done ;;
+        engines) prepare; engines ;;
         where) echo "$TRIBUTARY_CACHE" ;;
-        *) sed -n '2,7p' "${BASH_SOURCE[0]}"; exit 2 ;;
+        *) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
     esac
 }
 
@@ -125,6 +127,19 @@ python() {
     "$uv" venv -q --python "$(command -v python3)" "$venv"
     "$uv" pip install -q --python "$venv/bin/python" -r "$wanted"
     chmod -R go+rX "$venv"
+    cp "$wanted" "$venv/requirements.txt"
+}
+
+# --- engines: readers that are too large to install unasked ---
+
+engines() {
+    local venv="$TRIBUTARY_CACHE/python-lakes" wanted="$repo/scripts/requirements-engines.txt" uv
+    cmp -s "$wanted" "$venv/requirements.txt" && return
+    say "installing PySpark and PyIceberg"
+    uv=$(find_uv)
+    rm -rf "$venv"
+    "$uv" venv -q --python "$(command -v python3)" "$venv"
+    "$uv" pip install -q --python "$venv/bin/python" -r "$wanted"
     cp "$wanted" "$venv/requirements.txt"
 }
 

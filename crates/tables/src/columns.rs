@@ -19,7 +19,6 @@ use arrow::error::ArrowError;
 use pgoutput::Cell;
 
 use crate::binary::{self, ArrayBinary};
-use crate::forms;
 use crate::schema::UTC;
 use crate::text::{self, ArrayText, Element, Held, Malformed};
 use crate::types::{Codec, Form, Loss};
@@ -380,11 +379,6 @@ impl Rendered {
     }
 
     fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
-        if self.codec == Codec::Char {
-            self.text.clear();
-            forms::system::char_from_text(cell, &mut self.text)?;
-            return put_text(&mut self.builder, &self.text);
-        }
         put_text(&mut self.builder, cell)
     }
 
@@ -400,11 +394,12 @@ pub(crate) fn render(codec: &Codec, cell: &[u8], text: &mut Vec<u8>) -> Result<(
     if !codec.can_render() {
         return Err(Refusal::NoBinaryReader);
     }
-    binary::render(codec, cell, text).map_err(|malformed| match codec.has_record() {
-        // A row type may have other attributes than it was learnt with. Its text is right whatever they are.
-        true => Refusal::NoBinaryReader,
-        false => malformed.into(),
-    })
+    binary::render(codec, cell, text).map_err(|malformed| refusal_of(codec, malformed))
+}
+
+/// What bytes that are not of a type's form mean.
+fn refusal_of(codec: &Codec, malformed: Malformed) -> Refusal {
+    if codec.prefers_text() { Refusal::NoBinaryReader } else { malformed.into() }
 }
 
 /// A column of lists.

@@ -48,3 +48,13 @@ pub async fn script(stage: &Stage, name: &str, arguments: &[&str]) -> Result<Out
     python.env("TMPDIR", stage.folder());
     process::run(name, python, stage.folder(), seconds(240)).await.with_context(|| name.to_owned())
 }
+
+/// Lets another engine, `spark` or `iceberg`, read a lake in a folder; returns what is said of one that it reads exactly.
+pub async fn engine(stage: &Stage, engine: &str, lake: &str) -> Result<String> {
+    let mut python = command(place::python_of_engines()?, User::Own);
+    python.arg(place::repository()?.join("tests/oracle/engines.py")).args([engine, lake]);
+    python.env("TMPDIR", stage.folder());
+    let outcome = process::run(engine, python, stage.folder(), seconds(600)).await?;
+    ensure!(outcome.code == 0, "{engine} does not read {lake} as PyArrow does:\n{}", outcome.text());
+    Ok(outcome.stdout.trim().to_owned())
+}

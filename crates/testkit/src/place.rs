@@ -43,6 +43,13 @@ pub fn python(program: &str) -> Result<PathBuf> {
     installed(cache()?.join("python/bin").join(program))
 }
 
+/// Python with PySpark and PyIceberg.
+pub fn python_of_engines() -> Result<PathBuf> {
+    let path = cache()?.join("python-lakes/bin/python");
+    ensure!(path.exists(), "{} is missing: run scripts/test-servers.sh engines", path.display());
+    Ok(path)
+}
+
 /// The program of s3rver.
 pub fn s3rver() -> Result<PathBuf> {
     installed(cache()?.join("s3rver/node_modules/s3rver/bin/s3rver.js"))

@@ -18,8 +18,8 @@ use arrow::error::ArrowError;
 use pgoutput::Cell;
 
 use super::{
-    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, json, put, put_bytes, put_text, render,
-    reserve,
+    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, json, put, put_bytes, put_text, refusal_of,
+    render, reserve,
 };
 use crate::binary;
 use crate::forms;
@@ -378,7 +378,9 @@ impl Pairs {
     fn row(&mut self, cell: Cell<'_>) -> Result<Landed, Refusal> {
         let pairs: Vec<forms::hstore::Pair<'_>> = match cell {
             Cell::Text(text) => forms::hstore::pairs_from_text(text).collect::<Result<_, _>>()?,
-            Cell::Binary(bytes) => forms::hstore::pairs_from_binary(bytes)?.collect::<Result<_, _>>()?,
+            Cell::Binary(bytes) => forms::hstore::pairs_from_binary(bytes)
+                .and_then(|pairs| pairs.collect::<Result<_, _>>())
+                .map_err(|malformed| refusal_of(&Codec::Hstore, malformed))?,
             Cell::Null | Cell::Unchanged => return Err(Refusal::Malformed),
         };
         let texts: Option<Vec<(&str, Option<&str>)>> = pairs.iter().map(texts_of).collect();

@@ -195,6 +195,22 @@ fn t13_types_without_a_binary_reader_take_text() {
 }
 
 #[test]
+fn t94_binary_that_only_the_text_explains() {
+    // What a byte beyond ASCII prints as depends on the server's version.
+    assert_eq!(land(&Codec::Char, Cell::Binary(&[0xE9])), Err(Refusal::NoBinaryReader));
+    assert_eq!(text_of(&Codec::Char, "\\351"), "\\351");
+    let (array, is_exact) = land(&Codec::Char, Cell::Text(&[0xE9])).unwrap();
+    assert!(array.is_null(0) && !is_exact);
+    // A database of LATIN1 announces one byte for an é and sends two.
+    let hstore = [0, 0, 0, 1, 0, 0, 0, 1, 0xC3, 0xA9, 0xFF, 0xFF, 0xFF, 0xFF];
+    for form in ["map", "string", "json"] {
+        let land = land(&in_form(&Codec::Hstore, form), Cell::Binary(&hstore));
+        assert_eq!(land, Err(Refusal::NoBinaryReader), "{form}");
+    }
+    assert!(list(Codec::Hstore).is_sent_unconverted());
+}
+
+#[test]
 fn widened_columns_read_the_narrower_type() {
     let (array, _) = land(&Codec::Int8, Cell::Binary(&7_i32.to_be_bytes())).unwrap();
     assert_eq!(array.as_any().downcast_ref::<Int64Array>().unwrap().value(0), 7);
@@ -467,6 +483,7 @@ fn record_codec(bytes: &[u8]) -> Codec {
 fn t13_t14_golden_forms_are_the_same_in_both_formats() {
     let names = type_names();
     let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut asked = 0;
     for line in include_str!("../forms/goldens.tsv").lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
         let text = fields[1].replace("\\n", "\n").replace("\\t", "\t").replace("\\\\", "\\");
@@ -477,8 +494,10 @@ fn t13_t14_golden_forms_are_the_same_in_both_formats() {
         for codec in std::iter::once(codec.clone()).chain(forms) {
             let from_text = land(&codec, Cell::Text(text.as_bytes()));
             let from_binary = land(&codec, Cell::Binary(&bytes));
-            let unheard_of = codec.has_record() && from_binary == Err(Refusal::NoBinaryReader);
-            if !unheard_of {
+            // A byte that versions print differently.
+            let is_asked_as_text = codec.prefers_text() && from_binary == Err(Refusal::NoBinaryReader);
+            asked += usize::from(is_asked_as_text);
+            if !is_asked_as_text {
                 assert_eq!(from_text, from_binary, "{codec:?} {line}");
             }
             assert!(from_text.is_ok(), "{codec:?} {line}");
@@ -490,6 +509,7 @@ fn t13_t14_golden_forms_are_the_same_in_both_formats() {
     {
         assert!(counts.get(form).is_some_and(|count| *count > 1), "{form}: {counts:?}");
     }
+    assert!((1..40).contains(&asked), "{asked}");
 }
 
 fn any_codec() -> impl Strategy<Value = Codec> {

@@ -18,17 +18,6 @@ pub(crate) fn char(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Writes the text of a `"char"` as Postgres 16 and later print it, whichever printed it.
-pub(crate) fn char_from_text(printed: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
-    match printed {
-        [_] => char(printed, text),
-        printed => {
-            text.extend_from_slice(printed);
-            Ok(())
-        }
-    }
-}
-
 /// Writes an `xid8`.
 pub(crate) fn xid8(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
     write(text, format_args!("{}", xid8_from_binary(bytes)?));

@@ -359,17 +359,6 @@ fn t96_geometries_become_iso_wkb() {
 }
 
 #[test]
-fn t97_chars_are_the_same_whichever_server_printed_them() {
-    for (printed, expected) in
-        [(&b""[..], &b""[..]), (b"a", b"a"), (b"\\", b"\\"), (b"\x80", b"\\200"), (b"\\200", b"\\200")]
-    {
-        let mut text = Vec::new();
-        system::char_from_text(printed, &mut text).unwrap();
-        assert_eq!(text, expected);
-    }
-}
-
-#[test]
 fn t96_geometries_of_either_byte_order() {
     let iso = |ewkb: &[u8]| {
         let mut wkb = Vec::new();

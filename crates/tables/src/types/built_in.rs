@@ -128,6 +128,8 @@ fn decimal(precision: i32, scale: i32) -> Codec {
         // numeric(3,5) has values below 0.00999: five digits after the point.
         scale => (precision.max(scale), scale),
     };
+    // The Parquet writer has one digit in 64 bits, where Iceberg wants 32 up to nine digits.
+    let precision = precision.max(2);
     match (u8::try_from(precision), i8::try_from(scale)) {
         (Ok(precision @ 1..=DECIMAL_PRECISION_MAX), Ok(scale)) => Codec::Decimal { precision, scale },
         _ => Codec::NumericText,

@@ -478,14 +478,27 @@ impl Codec {
         *self == Codec::Unsent || self.can_render()
     }
 
-    /// Whether a row type is somewhere in it.
-    pub(crate) fn has_record(&self) -> bool {
-        match self {
-            Codec::Record(_) => true,
-            Codec::Array(part) | Codec::Range(part) | Codec::Multirange(part) => part.has_record(),
-            Codec::As { of, .. } => of.has_record(),
-            _ => false,
-        }
+    /// Whether a cell's text may be right where its binary form is none that we know: a row type that was altered, a byte of
+    /// a `"char"` that versions print differently, or an `hstore` of [`Codec::is_sent_unconverted`].
+    pub(crate) fn prefers_text(&self) -> bool {
+        self.has(&|part| matches!(part, Codec::Record(_) | Codec::Char | Codec::Hstore))
+    }
+
+    /// Whether its binary form is wrong in a database of another encoding than the client's: `hstore_send` converts the texts
+    /// and announces their lengths from before.
+    pub fn is_sent_unconverted(&self) -> bool {
+        self.has(&|part| *part == Codec::Hstore)
+    }
+
+    /// Whether such a type is it, or is somewhere in it.
+    fn has(&self, is_meant: &dyn Fn(&Codec) -> bool) -> bool {
+        is_meant(self)
+            || match self {
+                Codec::Array(part) | Codec::Range(part) | Codec::Multirange(part) => part.has(is_meant),
+                Codec::As { of, .. } => of.has(is_meant),
+                Codec::Record(fields) => fields.iter().any(|field| field.codec.has(is_meant)),
+                _ => false,
+            }
     }
 
     /// Whether the binary form is understood.

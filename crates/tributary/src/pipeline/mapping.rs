@@ -103,7 +103,11 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
         let facts = catalog::facts_for(sql, &[], &learnt, &[]).await?;
         facts.types.into_iter().for_each(|facts| catalog.learn(facts));
     }
-    let unread = oids.iter().map(|oid| catalog.resolve(*oid, -1)).find(|found| !found.has_binary_decoder);
+    let converts = !UNCONVERTED.contains(&catalog::server(sql).await?.encoding.as_str());
+    let unread = oids
+        .iter()
+        .map(|oid| catalog.resolve(*oid, -1))
+        .find(|found| !found.has_binary_decoder || (converts && found.codec.is_sent_unconverted()));
     if let Some(unread) = &unread {
         tracing::info!(
             r#type = unread.type_name,
@@ -112,3 +116,6 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
     }
     Ok(unread.is_none())
 }
+
+/// Encodings of databases that our session, which asks for UTF8 or the same, needs no conversion from.
+const UNCONVERTED: [&str; 2] = ["UTF8", "SQL_ASCII"];

@@ -150,10 +150,9 @@ impl<'c> Streaming<'c> {
         }
         self.context.shared.state(State::Streaming);
         self.context.shared.ready(true);
-        let outcome = self.stream_on().await;
+        let outcome = self.stream_on().await.map_err(|error| self.without_streaming(error));
         self.observe();
         self.context.text_only |= self.buffers.wants_text();
-        self.context.commits_only |= self.transactions.is_out_of_room();
         let outcome = match outcome {
             // A type without a send form within another one: only as text can the server send it.
             Err(error) if source::is_undefined_function(&error) && !self.context.text_only => {
@@ -174,6 +173,19 @@ impl<'c> Streaming<'c> {
             stream.stop().await?;
         }
         outcome
+    }
+
+    /// Where open transactions are the trouble, the next stream has none: it would only meet the same again.
+    fn without_streaming(&mut self, error: Error) -> Error {
+        if self.transactions.is_out_of_room() {
+            self.context.commits_only = true;
+        } else if self.context.streams() && source::is_internal(&error) {
+            self.context.commits_only = true;
+            return Error::new(error.kind(), "Postgres failed while it sent open transactions").caused_by(error).hint(
+                "until the next start transactions are read once they have committed, as with `source.streaming = \"off\"`; nothing is lost",
+            );
+        }
+        error
     }
 
     async fn stream_on(&mut self) -> Result<()> {

@@ -163,6 +163,11 @@ pub fn is_undefined_function(error: &Error) -> bool {
     server_error(error).is_some_and(|server| server.code == "42883")
 }
 
+/// The server failed within itself (class XX), which an open transaction can make it do that it decodes once that committed.
+pub fn is_internal(error: &Error) -> bool {
+    server_error(error).is_some_and(|server| server.code.starts_with("XX"))
+}
+
 /// What was to be created is there already: somebody else was quicker.
 pub fn is_duplicate(error: &Error) -> bool {
     server_error(error).is_some_and(|server| server.code == "42710")

@@ -23,7 +23,7 @@ pub mod stream;
 mod tls;
 
 pub use connect::install_crypto;
-pub use fault::{is_duplicate, is_slot_active, is_undefined_function};
+pub use fault::{is_duplicate, is_internal, is_slot_active, is_undefined_function};
 pub use options::{ConnectOptions, Secret, SslMode};
 pub use session::Session;
 pub use sql::{Sql, connect_sql};

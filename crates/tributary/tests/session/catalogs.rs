@@ -138,7 +138,7 @@ async fn relations_and_types_that_appear_or_are_gone() {
         let gone = Oid(4_000_000_000);
         let rows = admin.query("type", "SELECT 'prices'::regtype::oid", &[]).await.unwrap();
         let prices = Oid(rows[0].get(0));
-        let facts = facts_for(&ours, &[leaf, plain, gone], &[prices, gone]).await.expect("facts");
+        let facts = facts_for(&ours, &[leaf, plain, gone], &[prices, gone], &[]).await.expect("facts");
         assert_eq!(facts.leaves.len(), 1);
         assert_eq!(facts.leaves[0].root, oid(&admin, "orders").await);
         let mut roots: Vec<&str> = facts.roots.iter().map(|root| root.name.as_str()).collect();
@@ -155,13 +155,21 @@ async fn relations_and_types_that_appear_or_are_gone() {
             .await
             .unwrap();
         let detached = oid(&admin, "orders_rest").await;
-        let facts = facts_for(&ours, &[detached], &[]).await.unwrap();
+        let facts = facts_for(&ours, &[detached], &[], &[]).await.unwrap();
         assert_eq!((facts.leaves.len(), facts.roots.len(), facts.gone.len()), (0, 1, 0));
-        let nothing = facts_for(&ours, &[], &[]).await.unwrap();
+        let changed = facts_for(&ours, &[], &[], &[plain, gone]).await.unwrap();
+        assert_eq!(changed.roots.len(), 1, "its key may have another name");
+        let columns: Vec<(Oid, usize)> =
+            changed.columns.iter().map(|(oid, columns)| (*oid, columns.len())).collect();
+        assert!(
+            matches!(columns.as_slice(), [(known, 1..), (nobody, 0)] if (*known, *nobody) == (plain, gone))
+        );
+        let nothing = facts_for(&ours, &[], &[], &[]).await.unwrap();
         assert!(nothing.roots.is_empty() && nothing.types.is_empty());
     }
 }
 
+/// T36, T46, T49
 #[tokio::test]
 async fn a_publications_hash_changes_with_its_definition() {
     for server in servers() {
@@ -209,6 +217,7 @@ async fn a_publications_hash_changes_with_its_definition() {
     }
 }
 
+/// T47
 #[tokio::test]
 async fn tables_that_a_publication_would_hurt() {
     for server in servers() {

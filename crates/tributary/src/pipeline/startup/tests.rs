@@ -13,6 +13,7 @@ fn log() -> State {
         to_lsn: Lsn(0x200),
         to_commit_ts: None,
         publication: None,
+        publication_members: Default::default(),
         tables: Default::default(),
         lineage: Default::default(),
         last_cut: None,

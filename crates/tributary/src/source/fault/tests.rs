@@ -95,3 +95,11 @@ fn t45_t51_t52_t93_t94_what_comes_again_at_every_try_is_not_retried() {
         assert_eq!(server(code, message).kind(), kind, "{message}");
     }
 }
+
+#[test]
+fn internal_errors_are_told_by_their_class() {
+    let of = |code| server(code, "could not map filenumber to relation OID").into_error("the stream");
+    assert!(is_internal(&of("XX000")) && of("XX000").kind() == Kind::Transient);
+    assert!(!is_internal(&of("57P01")));
+    assert!(!is_internal(&Error::transient("the server closed the connection")));
+}

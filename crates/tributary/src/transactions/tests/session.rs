@@ -11,6 +11,7 @@ use pgoutput::{Commit, Decoder, Options, encode};
 use tables::change::Image;
 use tables::fold::{Fold, FoldSettings, Folded, Selection};
 use tables::lineage::Facts;
+use tables::types::TypeRules;
 
 use super::*;
 use crate::config::ByteSize;
@@ -327,7 +328,8 @@ pub(super) fn fold(frames: &[Vec<u8>], resume_lsn: Lsn) -> Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let selection = Selection::new(&["*.*".to_owned()], &[]).expect("a glob");
-        let mut fold = Fold::new(FoldSettings { selection, fold_to_root: true, mark_truncate: true });
+        let types = TypeRules::default();
+        let mut fold = Fold::new(FoldSettings { selection, fold_to_root: true, mark_truncate: true, types });
         // The catalogs know none of the tables, so that each is what the stream says of it.
         fold.learn(Facts { gone: (1..).map(Oid).take(TABLES).collect(), ..Facts::default() });
         fold.start_session(resume_lsn);

@@ -1,0 +1,66 @@
+//! A source that a script makes and changes, and the lakes that a journal of these changes is compared with.
+//!
+//! Owns: a database, a pipeline for each publication, two rounds of changes with a kill in between.
+//! Does not: know tables; the script has them, and notes what Postgres prints for each cell that it changes.
+//! Holds: a lake has exactly the changes that were made, in their order, cell by cell.
+//! Fails: with the rows and cells that differ.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testkit::daemon::{Lake, Settings};
+use testkit::wait::{pause, seconds};
+use testkit::{Cluster, Pipeline, oracle, scenario};
+
+/// What the log may say, beside nothing.
+const LEAVES_DIFFER: &str = "a leaf has another replica identity than its root";
+
+/// Plays a script of `tests/oracle` into one lake for each of its publications.
+pub(crate) fn play(version: u32, script: &str, publications: &[&str], format: &'static str) -> Result<()> {
+    scenario(seconds(240), async |stage| {
+        let cluster = Cluster::start(stage, version, &[]).await?;
+        let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", cluster.port);
+        let journal = stage.path("journal").display().to_string();
+        let run = async |arguments: &[&str]| -> Result<()> {
+            let fixed = ["--dsn", &dsn, "--journal", &journal];
+            let outcome = oracle::script(stage, script, &[arguments, &fixed].concat()).await?;
+            stage.say(outcome.text().trim());
+            ensure!(outcome.code == 0, "{script} {arguments:?} fails");
+            Ok(())
+        };
+        run(&["create"]).await?;
+        let mut pipelines = Vec::new();
+        for publication in publications {
+            let lake = Lake::Directory(stage.path(&format!("lake-{publication}")));
+            let mut settings = Settings::new(cluster.url("postgres"), lake);
+            (*publication).clone_into(&mut settings.publication);
+            (*publication).clone_into(&mut settings.slot);
+            settings.format = format;
+            let pipeline = Pipeline::new(stage, publication, settings)?;
+            // Some tables have no identity, and only ever get inserts: then this is no success, and goes on.
+            pipeline.run(&["setup", "--apply"]).await?;
+            pipelines.push(pipeline);
+        }
+        let mut daemons = Vec::new();
+        for pipeline in &pipelines {
+            daemons.push(pipeline.start()?);
+        }
+        run(&["change", "--round", "1"]).await?;
+        pause(Duration::from_millis(300)).await;
+        for daemon in &mut daemons {
+            daemon.kill()?;
+        }
+        run(&["change", "--round", "2"]).await?;
+        let mut check = vec!["check".to_owned()];
+        for pipeline in &pipelines {
+            pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
+            pipeline.refuse_unexpected_lines(&[LEAVES_DIFFER])?;
+            check.extend([
+                "--lake".to_owned(),
+                format!("{}={}", pipeline.settings.publication, pipeline.lake_url()),
+            ]);
+        }
+        let check: Vec<&str> = check.iter().map(String::as_str).collect();
+        run(&check).await
+    })
+}

@@ -1,0 +1,135 @@
+//! Every type of Postgres and the values at its edges arrive exactly, in both formats.
+//!
+//! Owns: databases full of types on every version and in several encodings, two or three pipelines over the same log, one kill.
+//! Does not: compare; `tests/oracle/matrix.py` knows what Postgres prints for every cell.
+//! Holds: text and binary pipelines have the same rows, column by column; what the database says of output changes nothing (T87).
+//! Fails: with the cells that are neither exact nor in `_cdc_raw`.
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::daemon::{Lake, Settings};
+use testkit::wait::{pause, seconds};
+use testkit::{Cluster, Pipeline, oracle, scenario};
+
+#[test]
+fn postgres_14_types() -> Result<()> {
+    matrix(14, "UTF8", &["text", "binary"])
+}
+
+#[test]
+fn postgres_15_types() -> Result<()> {
+    matrix(15, "UTF8", &["text", "binary"])
+}
+
+#[test]
+fn postgres_16_types() -> Result<()> {
+    matrix(16, "UTF8", &["text", "binary"])
+}
+
+#[test]
+fn postgres_17_types() -> Result<()> {
+    matrix(17, "UTF8", &["text", "binary"])
+}
+
+#[test]
+fn postgres_18_types() -> Result<()> {
+    matrix(18, "UTF8", &["text", "binary"])
+}
+
+#[test]
+fn t94_latin1_types() -> Result<()> {
+    matrix(15, "LATIN1", &["text", "auto"])
+}
+
+/// Before 16, `"char"` is printed as a byte of its own.
+#[test]
+fn t94_sql_ascii_types_14() -> Result<()> {
+    matrix(14, "SQL_ASCII", &["text", "auto"])
+}
+
+#[test]
+fn t94_sql_ascii_types_18() -> Result<()> {
+    matrix(18, "SQL_ASCII", &["text", "auto"])
+}
+
+#[test]
+fn the_matrix_finds_what_it_must() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let outcome = oracle::script(stage, "matrix_selftest.py", &[]).await?;
+        ensure!(outcome.code == 0, "{}", outcome.text());
+        Ok(())
+    })
+}
+
+fn matrix(version: u32, encoding: &str, formats: &[&'static str]) -> Result<()> {
+    scenario(seconds(1200), async |stage| {
+        let cluster = Cluster::start(stage, version, &[]).await?;
+        let locale = if encoding == "UTF8" { "C.UTF-8" } else { "C" };
+        let create =
+            format!("create database matrix encoding '{encoding}' locale '{locale}' template template0");
+        cluster.execute_in("postgres", &create).await?;
+        let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=matrix", cluster.port);
+        let journal = stage.path("journal").display().to_string();
+        let run = async |arguments: &[&str]| -> Result<()> {
+            let fixed = ["--dsn", &dsn, "--encoding", encoding, "--journal", &journal];
+            let outcome = oracle::script(stage, "matrix.py", &[arguments, &fixed].concat()).await?;
+            stage.say(outcome.text().trim());
+            ensure!(outcome.code == 0, "matrix.py {arguments:?} fails");
+            Ok(())
+        };
+        run(&["create"]).await?;
+        let mut wanted: Vec<(&str, &'static str)> =
+            formats.iter().map(|format| ("matrix", *format)).collect();
+        // Types that are read as text only turn a whole pipeline into a text one: here are none.
+        wanted.push(("core", "binary"));
+        // Everything, on request: it takes its time.
+        if std::env::var_os("TRIBUTARY_MATRIX").is_some() {
+            wanted.extend([("core", "auto"), ("core", "text"), ("matrix", "auto")]);
+            wanted.dedup();
+        }
+        let mut pipelines = Vec::new();
+        for (publication, format) in wanted {
+            let name = format!("{publication}_{format}");
+            let lake = Lake::Directory(stage.path(&format!("lake-{name}")));
+            let mut settings = Settings::new(cluster.url("matrix"), lake);
+            settings.slot.clone_from(&name);
+            settings.publication = publication.to_owned();
+            settings.format = format;
+            // A cell of some MB must fit beside the others.
+            settings.budget = "256MiB";
+            let pipeline = Pipeline::new(stage, &name, settings)?;
+            pipeline.setup().await?;
+            pipelines.push(pipeline);
+        }
+        let mut daemons = Vec::new();
+        for pipeline in &pipelines {
+            daemons.push(pipeline.start()?);
+        }
+        run(&["change", "--round", "1"]).await?;
+        pause(std::time::Duration::from_millis(300)).await;
+        for daemon in &mut daemons {
+            daemon.kill()?;
+        }
+        if encoding == "UTF8" {
+            run(&["change", "--round", "2"]).await?;
+        }
+        let mut check = vec!["check".to_owned()];
+        for pipeline in &pipelines {
+            pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
+            let is_core = pipeline.settings.publication == "core";
+            let expected: &[&str] = if is_core { &[] } else { &["a published type is read as text only"] };
+            pipeline.refuse_unexpected_lines(expected)?;
+            let option = if is_core { "--core" } else { "--lake" };
+            check.extend([option.to_owned(), pipeline.lake_url()]);
+        }
+        let check: Vec<&str> = check.iter().map(String::as_str).collect();
+        run(&check).await?;
+        // Large, and slow to start: on request.
+        if version == 18 && std::env::var_os("TRIBUTARY_ENGINES").is_some() {
+            let pipeline = pipelines.first().context("a pipeline")?;
+            for engine in ["spark", "iceberg"] {
+                stage.say(oracle::engine(stage, engine, &pipeline.lake_url()).await?);
+            }
+        }
+        Ok(())
+    })
+}
