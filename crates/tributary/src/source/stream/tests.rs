@@ -173,7 +173,7 @@ async fn t04_headers_of_messages_move_no_position() {
     server.write_all(&[header(0, 0), header(70, 60), header(1 << 40, 1 << 41)].concat()).await.unwrap();
     for start in [0, 70, 1 << 40] {
         let received = pop_after_fill(&mut stream).await.unwrap();
-        assert!(received.starts_with(&format!("Wal {{ wal_start: Lsn({start}), ")), "{received}");
+        assert!(received.starts_with(&format!("Wal {{ wal_start: {:?}, ", Lsn(start))), "{received}");
     }
     stream.send_status(false).await.unwrap();
     let mut sent = [0; 39];
