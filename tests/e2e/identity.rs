@@ -9,22 +9,25 @@ use anyhow::Result;
 
 use crate::scene::play;
 
+/// T24
 #[test]
 fn t24_identities_14() -> Result<()> {
     play(14, "identity.py", &["identity", "identity_root"], "text")
 }
 
+/// T12, T24
 #[test]
 fn t12_t24_identities_15() -> Result<()> {
     play(15, "identity.py", &["identity", "identity_root", "filtered"], "binary")
 }
 
+/// T12, T24
 #[test]
 fn t12_t24_identities_18() -> Result<()> {
     play(18, "identity.py", &["identity", "identity_root", "filtered"], "text")
 }
 
-/// The stream does not say which row of the root was meant: nothing may be written that looks as if it did.
+/// T24: The stream does not say which row of the root was meant: nothing may be written that looks as if it did.
 #[test]
 #[ignore = "old rows of such leaves are written without the root's key"]
 fn t24_leaf_identified_by_other_columns() -> Result<()> {

@@ -9,16 +9,19 @@ use anyhow::Result;
 
 use crate::scene::play;
 
+/// T99
 #[test]
 fn t99_odd_tables_14_text() -> Result<()> {
     play(14, "odd.py", &["odd"], "text")
 }
 
+/// T99
 #[test]
 fn t99_odd_tables_17_via_root() -> Result<()> {
     play(17, "odd.py", &["odd_root"], "binary")
 }
 
+/// T99
 #[test]
 fn t99_odd_tables_18_binary() -> Result<()> {
     play(18, "odd.py", &["odd"], "binary")

@@ -35,17 +35,19 @@ fn postgres_18_types() -> Result<()> {
     matrix(18, "UTF8", &["text", "binary"])
 }
 
+/// T94
 #[test]
 fn t94_latin1_types() -> Result<()> {
     matrix(15, "LATIN1", &["text", "auto"])
 }
 
-/// Before 16, `"char"` is printed as a byte of its own.
+/// T94: Before 16, `"char"` is printed as a byte of its own.
 #[test]
 fn t94_sql_ascii_types_14() -> Result<()> {
     matrix(14, "SQL_ASCII", &["text", "auto"])
 }
 
+/// T94
 #[test]
 fn t94_sql_ascii_types_18() -> Result<()> {
     matrix(18, "SQL_ASCII", &["text", "auto"])

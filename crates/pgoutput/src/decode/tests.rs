@@ -170,7 +170,7 @@ fn positions_that_decide_are_not_zero() {
     }
 }
 
-/// The same bytes are an insert into 735 inside a block and into 16402 outside, off by the four bytes of the xid.
+/// T15: The same bytes are an insert into 735 inside a block and into 16402 outside, off by the four bytes of the xid.
 #[test]
 fn t15_xid_only_inside_stream_blocks() {
     let outside = wire("'I' 00004012 'N' 0001 't' 00000001 '1'");
@@ -194,7 +194,7 @@ fn t15_xid_only_inside_stream_blocks() {
     assert_eq!(decoder.decode(&outside), insert(None));
 }
 
-/// A small transaction comes whole between two blocks of a big one.
+/// T16: A small transaction comes whole between two blocks of a big one.
 #[test]
 fn t16_stream_blocks_interleave_with_whole_transactions() {
     let mut decoder = Decoder::new(V2);
@@ -215,7 +215,7 @@ fn t16_stream_blocks_interleave_with_whole_transactions() {
     }
 }
 
-/// The abort's length follows the option, not the version.
+/// T18: The abort's length follows the option, not the version.
 #[test]
 fn t18_stream_abort_length_follows_the_option() {
     let short = wire("'A' 000002de 000002df");
@@ -229,6 +229,7 @@ fn t18_stream_abort_length_follows_the_option() {
     assert!(Decoder::new(impossible).decode(&short).is_ok());
 }
 
+/// T19
 #[test]
 fn t19_two_phase_messages_need_version_3() {
     for golden in goldens().into_iter().filter(|golden| golden.options == V3 && golden.frame[0] != b'A') {
@@ -258,7 +259,7 @@ impl Options {
     }
 }
 
-/// Non-transactional messages come before any begin, and with a position that is nobody's progress.
+/// T20: Non-transactional messages come before any begin, and with a position that is nobody's progress.
 #[test]
 fn t20_logical_message_needs_no_transaction() {
     let frame = wire("'M' 00 00000016b374d848 'p' 00 00000001 'x'");
@@ -267,6 +268,7 @@ fn t20_logical_message_needs_no_transaction() {
     assert_eq!((logical.prefix, logical.content), ("p", b"x".as_slice()));
 }
 
+/// T21
 #[test]
 fn t21_origin_has_no_xid_even_inside_a_stream_block() {
     let frame = wire("'O' 00000016b374d848 'pg_16389' 00");
@@ -276,6 +278,7 @@ fn t21_origin_has_no_xid_even_inside_a_stream_block() {
     }
 }
 
+/// T08
 #[test]
 fn t08_key_tuple_has_a_null_for_every_other_column() {
     let frame = wire("'D' 00004012 'K' 0004 't' 00000001 '1' 'n' 'n' 'n'");
@@ -285,6 +288,7 @@ fn t08_key_tuple_has_a_null_for_every_other_column() {
     assert_eq!(cells, [Cell::Text(b"1"), Cell::Null, Cell::Null, Cell::Null]);
 }
 
+/// T09, T10
 #[test]
 fn t09_t10_an_unchanged_cell_stays_apart_from_null_beside_an_old_tuple() {
     for (kind, old) in [("'K'", OldTuple::Key as fn(_) -> _), ("'O'", OldTuple::Full as fn(_) -> _)] {
@@ -295,6 +299,7 @@ fn t09_t10_an_unchanged_cell_stays_apart_from_null_beside_an_old_tuple() {
     }
 }
 
+/// T12, T13
 #[test]
 fn t12_t13_an_insert_may_mix_text_binary_and_unchanged() {
     let frame = wire("'I' 00004012 'N' 0004 't' 00000001 '1' 'n' 'u' 'b' 00000002 00ff");
@@ -304,6 +309,7 @@ fn t12_t13_an_insert_may_mix_text_binary_and_unchanged() {
     );
 }
 
+/// T47
 #[test]
 fn t47_rows_of_no_columns_and_of_very_many() {
     for cells in [0_u16, 1_600, u16::MAX] {
@@ -324,7 +330,7 @@ fn t47_rows_of_no_columns_and_of_very_many() {
     assert_eq!(relation.columns.capacity(), 65_535);
 }
 
-/// In an SQL_ASCII database names may hold any byte; a value's bytes are passed on as they are.
+/// T94: In an SQL_ASCII database names may hold any byte; a value's bytes are passed on as they are.
 #[test]
 fn t94_names_that_are_not_utf8_are_refused_and_named() {
     for (frame, field, index) in [
@@ -349,6 +355,7 @@ fn t94_names_that_are_not_utf8_are_refused_and_named() {
     assert_eq!(decoded_cells(&mut Decoder::new(V1), &frame), [Cell::Text(b"\xe9")]);
 }
 
+/// T99
 #[test]
 fn t99_names_are_kept_exactly() {
     for name in [" ", "we/ird \"q\" Ünï\n..", "_cdc_op", "A=%", "漢字"] {

@@ -124,6 +124,7 @@ fn every_op_and_many_relations() {
     assert_eq!(builder.finish().unwrap().num_rows(), 0);
 }
 
+/// T11, T12
 #[test]
 fn t11_t12_unchanged_values_are_named() {
     let plan = plan_of(&[("id", INT4), ("Big Doc", TEXT), ("more", TEXT)]);
@@ -143,6 +144,7 @@ fn t11_t12_unchanged_values_are_named() {
     assert_eq!((text(&batch, &doc, 1), text(&batch, &doc, 3)), (None, Some(String::new())));
 }
 
+/// T10, T24
 #[test]
 fn t10_t24_an_old_value_fills_and_an_old_null_does_not() {
     let plan = plan_of(&[("id", INT4), ("a", TEXT), ("b", TEXT), ("c", TEXT), ("d", TEXT)]);

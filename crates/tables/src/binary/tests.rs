@@ -35,6 +35,7 @@ fn numeric_send(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// T91
 #[test]
 fn t91_numerics_keep_their_display_scale() {
     for text in ["0", "0.00", "1.10", "10000", "0.00010000", "-123456.7890000", "100000000.000000001"] {
@@ -46,6 +47,7 @@ fn t91_numerics_keep_their_display_scale() {
     assert_eq!(decimal(&hidden, 10, 4), Ok(Held::Exact(12_000)));
 }
 
+/// T91
 #[test]
 fn t91_numerics_that_are_none() {
     let bad: [&[u8]; 7] = [
@@ -67,6 +69,7 @@ fn t91_numerics_that_are_none() {
     assert_eq!(decimal(&wide, 38, 0), Ok(Held::Nothing(Loss::OutOfRange)));
 }
 
+/// T88, T89
 #[test]
 fn t88_t89_ends_of_time() {
     let date_text = |day: i32| rendered(&Codec::Date, &day.to_be_bytes());
@@ -108,6 +111,7 @@ fn widths_are_exact_but_for_narrower_numbers() {
     assert_eq!(time(&(-1_i64).to_be_bytes()), Err(Malformed));
 }
 
+/// T92
 #[test]
 fn t92_floats_are_shortest_but_never_half_way() {
     let text = |value: f64| rendered(&Codec::Float8, &value.to_be_bytes());

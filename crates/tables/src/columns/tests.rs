@@ -51,6 +51,7 @@ fn text_of(codec: &Codec, text: &str) -> String {
 
 #[test]
 fn texts_stay_as_they_are() {
+    // T98: json is not written anew.
     for codec in [Codec::Text, Codec::Json, Codec::Jsonb, Codec::Enum, Codec::Other] {
         assert_eq!(text_of(&codec, "{\"b\": 1,  \"a\": \"\\u0000\"}"), "{\"b\": 1,  \"a\": \"\\u0000\"}");
     }
@@ -67,6 +68,7 @@ fn texts_stay_as_they_are() {
     assert_eq!(text_of(&Codec::Enum, "new"), "new");
 }
 
+/// T94
 #[test]
 fn t94_bytes_that_are_no_text() {
     for codec in [Codec::Text, Codec::Json, Codec::Jsonb, Codec::Enum, Codec::Other] {
@@ -79,6 +81,7 @@ fn t94_bytes_that_are_no_text() {
     assert!(!is_exact);
 }
 
+/// T91
 #[test]
 fn t91_decimals() {
     let codec = Codec::Decimal { precision: 10, scale: 2 };
@@ -90,6 +93,7 @@ fn t91_decimals() {
     }
 }
 
+/// T88, T89
 #[test]
 fn t88_t89_what_is_out_of_range_is_clamped() {
     let dates =
@@ -113,6 +117,7 @@ fn t88_t89_what_is_out_of_range_is_clamped() {
     }
 }
 
+/// T93
 #[test]
 fn t93_bytea() {
     let (array, _) = land_text(&Codec::Bytea, "\\x00ffAb");
@@ -125,6 +130,7 @@ fn t93_bytea() {
     }
 }
 
+/// T95
 #[test]
 fn t95_lists() {
     let ints = |text: &str| {
@@ -185,6 +191,7 @@ fn lists_of_many_rows() {
     }
 }
 
+/// T13
 #[test]
 fn t13_types_without_a_binary_reader_take_text() {
     assert_eq!(land(&Codec::Other, Cell::Binary(b"x")), Err(Refusal::NoBinaryReader));
@@ -194,6 +201,7 @@ fn t13_types_without_a_binary_reader_take_text() {
     assert_eq!(text_of(&Codec::Other, "1 year 2 mons"), "1 year 2 mons");
 }
 
+/// T94, T97
 #[test]
 fn t94_binary_that_only_the_text_explains() {
     // What a byte beyond ASCII prints as depends on the server's version.
@@ -239,6 +247,7 @@ fn check_form(codec: &Codec, form: &str, text: &str, expected: &str, loss: Optio
     assert_eq!(shown(codec, form, text), (expected.to_owned(), loss), "{form} of {text}");
 }
 
+/// T91
 #[test]
 fn t91_numerics_in_other_forms() {
     let numeric = Codec::NumericText;
@@ -261,6 +270,7 @@ fn t91_numerics_in_other_forms() {
     check_form(&Codec::PgLsn, "long", "FFFFFFFF/0", "NULL", Some(Loss::OutOfRange));
 }
 
+/// T88
 #[test]
 fn t88_dates_and_times_in_other_forms() {
     check_form(&Codec::Date, "null", "infinity", "NULL", Some(Loss::Infinity));
@@ -335,6 +345,7 @@ fn pair() -> Codec {
     Codec::Record(vec![field("a", 23, Codec::Int4), field("b", 25, Codec::Text)])
 }
 
+/// T96
 #[test]
 fn t96_row_types() {
     check_form(&pair(), "string", r#"(1,"x y")"#, r#"(1,"x y")"#, None);
@@ -356,6 +367,7 @@ fn t96_row_types() {
     assert_eq!(text_of(&pair(), "(1,x,2)"), "(1,x,2)");
 }
 
+/// T95
 #[test]
 fn t95_arrays_in_other_forms() {
     let ints = list(Codec::Int4);
@@ -478,7 +490,7 @@ fn record_codec(bytes: &[u8]) -> Codec {
     Codec::Record(fields.collect())
 }
 
-/// Every line is a value as Postgres itself sends it in both formats; it lands the same in every form of its type.
+/// T13, T14: Every line is a value as Postgres itself sends it in both formats; it lands the same in every form of its type.
 #[test]
 fn t13_t14_golden_forms_are_the_same_in_both_formats() {
     let names = type_names();

@@ -118,6 +118,7 @@ fn render_field(_: usize, type_oid: Oid, bytes: &[u8], text: &mut Vec<u8>) -> Re
     }
 }
 
+/// T14, and of many types T89, T92 and T97.
 #[test]
 fn t14_a_binary_cell_renders_to_the_text_of_the_server() {
     for (kind, text, bytes, _) in goldens() {
@@ -127,6 +128,7 @@ fn t14_a_binary_cell_renders_to_the_text_of_the_server() {
     }
 }
 
+/// T90
 #[test]
 fn t90_intervals() {
     for (kind, text, bytes, iso8601) in goldens() {
@@ -229,6 +231,7 @@ fn rendered_bounds<'a>(range: ranges::Range<'a>, subtype: &Codec) -> ranges::Ran
     }
 }
 
+/// T96
 #[test]
 fn t96_ranges() {
     for (kind, text, bytes, _) in goldens() {
@@ -256,6 +259,7 @@ fn t96_ranges() {
     }
 }
 
+/// T96
 #[test]
 fn t96_composites() {
     for (kind, text, bytes, _) in goldens() {
@@ -280,6 +284,7 @@ fn t96_composites() {
     }
 }
 
+/// T95
 #[test]
 fn t95_boxes_are_separated_by_semicolons() {
     let two = b"{(1,1),(0,0);(2,2),(1,1);NULL}";
@@ -291,6 +296,7 @@ fn t95_boxes_are_separated_by_semicolons() {
     assert_eq!(elements.next(&mut scratch), Ok(None));
 }
 
+/// T96
 #[test]
 fn t96_hstore() {
     for (kind, text, bytes, _) in goldens() {
@@ -315,6 +321,7 @@ fn t96_hstore() {
     }
 }
 
+/// T96
 #[test]
 fn t96_vectors() {
     for (kind, text, bytes, _) in goldens() {
@@ -342,6 +349,7 @@ fn t96_vectors() {
     }
 }
 
+/// T96
 #[test]
 fn t96_geometries_become_iso_wkb() {
     for (kind, text, bytes, wkb) in goldens() {
@@ -358,6 +366,7 @@ fn t96_geometries_become_iso_wkb() {
     }
 }
 
+/// T96
 #[test]
 fn t96_geometries_of_either_byte_order() {
     let iso = |ewkb: &[u8]| {
@@ -448,6 +457,7 @@ proptest! {
         read_everything(kind, &bytes);
     }
 
+    /// T96
     #[test]
     fn t96_what_is_quoted_reads_back(fields in prop::collection::vec(prop::option::of("[a\"\\\\(),\\[\\] {}\t]{0,4}"), 1..4)) {
         let mut record = u32::try_from(fields.len()).unwrap().to_be_bytes().to_vec();

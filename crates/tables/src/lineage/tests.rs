@@ -88,6 +88,7 @@ fn gone_until_found() {
     assert!(!lineage.is_gone(Oid(8)) && !lineage.is_gone(Oid(9)));
 }
 
+/// T24
 #[test]
 fn t24_a_leaf_with_another_identity() {
     let mut lineage = Lineage::default();

@@ -19,6 +19,7 @@ fn message<'a>(oid: u32, name: &'a str, columns: &[(&'a str, u32)]) -> Relation<
     }
 }
 
+/// T26
 #[test]
 fn t26_a_storm_changes_nothing() {
     let mut relations = Relations::default();

@@ -140,6 +140,7 @@ fn a_type_that_comes_back_has_its_column_again() {
     assert_eq!(fourth.id, 4);
 }
 
+/// T99
 #[test]
 fn t99_names_are_kept_if_every_engine_takes_them() {
     let safe = ["id", "Mixed", "Ünï", "with-dash", "a.b", "_leading", "cdc", "\"quoted\"", "%", "we/ird"];

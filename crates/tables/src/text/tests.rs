@@ -56,6 +56,7 @@ fn integers() {
     assert_eq!(uint32(b"4294967296"), Err(Malformed));
 }
 
+/// T92
 #[test]
 fn t92_floats() {
     assert_eq!(float64(b"-0").unwrap().to_bits(), (-0.0_f64).to_bits());
@@ -71,6 +72,7 @@ fn t92_floats() {
     assert_eq!(float32(b"0.000e5"), Ok(0.0));
 }
 
+/// T91
 #[test]
 fn t91_decimals_are_exact_or_nothing() {
     assert_eq!(unscaled("12.30", 10, 2), Some(1230));
@@ -101,6 +103,7 @@ fn loss_of(text: &[u8]) -> Loss {
     if text.ends_with(b"infinity") { Loss::Infinity } else { Loss::OutOfRange }
 }
 
+/// T89
 #[test]
 fn t89_dates() {
     assert_eq!(date(b"1970-01-01"), Ok(Held::Exact(0)));
@@ -137,6 +140,7 @@ fn t89_dates() {
     assert_eq!(date(b"0002-02-29 BC"), Err(Malformed));
 }
 
+/// T88
 #[test]
 fn t88_timestamps() {
     assert_eq!(timestamp(b"1970-01-01 00:00:00"), Ok(Held::Exact(0)));
@@ -168,6 +172,7 @@ fn t88_timestamps() {
     }
 }
 
+/// T88
 #[test]
 fn t88_instants() {
     assert_eq!(timestamptz(b"1970-01-01 00:00:00+00"), Ok(Held::Exact(0)));
@@ -186,6 +191,7 @@ fn t88_instants() {
     }
 }
 
+/// T89
 #[test]
 fn t89_times_have_one_width() {
     assert_eq!(&time(b"24:00:00").unwrap(), b"24:00:00.000000");
@@ -207,6 +213,7 @@ fn uuids_are_lower_case() {
     assert_eq!(uuid(b"a0eebc9-99c0b-4ef8-bb6d-6bb9bd380a11"), Err(Malformed));
 }
 
+/// T95
 #[test]
 fn t95_array_texts() {
     let some = |text: &str| Some(text.as_bytes().to_vec());

@@ -26,6 +26,7 @@ fn facts(oid: u32, name: &str, kind: TypeKind) -> TypeFacts {
 
 const BASE: TypeKind = TypeKind::Base { delimiter: b',', is_sent: true };
 
+/// T97: each of them is what it is.
 #[test]
 fn built_in_types() {
     check_built_in(16, -1, Codec::Bool, "bool");
@@ -65,6 +66,7 @@ fn the_table_names_each_oid_once() {
     assert!(oids.iter().all(|oid| (1..FIRST_NORMAL_OID).contains(oid)));
 }
 
+/// T91
 #[test]
 fn t91_numeric_modifiers() {
     let decimal = |precision, scale| Codec::Decimal { precision, scale };
@@ -97,6 +99,7 @@ fn no_oid_or_modifier_is_too_strange() {
     check_built_in(70_000, -1, Codec::Other, "type 70000");
 }
 
+/// T95
 #[test]
 fn t95_arrays() {
     check_built_in(1007, -1, array(Codec::Int4), "int4[]");
@@ -111,6 +114,7 @@ fn t95_arrays() {
     assert!(array(Codec::Date).has_binary_decoder());
 }
 
+/// T43
 #[test]
 fn t43_domains_bring_their_own_modifier() {
     let mut catalog = TypeCatalog::default();
@@ -133,6 +137,7 @@ fn t43_domains_bring_their_own_modifier() {
     check(&catalog, 20_005, -1, array(text), "public.numbers[]");
 }
 
+/// T96
 #[test]
 fn t96_learnt_types() {
     let mut catalog = TypeCatalog::default();
@@ -163,6 +168,7 @@ fn attribute(name: &str, oid: u32) -> Attribute {
     Attribute { name: name.to_owned(), type_oid: Oid(oid), type_modifier: -1 }
 }
 
+/// T96
 #[test]
 fn t96_row_types_and_ranges() {
     let mut catalog = TypeCatalog::default();

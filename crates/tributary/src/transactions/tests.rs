@@ -65,6 +65,7 @@ fn lines(messages: &[Message<'_>]) -> Vec<String> {
     lines.into_iter().filter(|line| !line.starts_with("event")).collect()
 }
 
+/// T16
 #[test]
 fn t16_blocks_take_turns_and_each_transaction_comes_out_whole_at_its_commit() {
     let rows: Vec<_> = (0..4).map(|value| row(1, value)).collect();
@@ -101,6 +102,7 @@ fn t16_blocks_take_turns_and_each_transaction_comes_out_whole_at_its_commit() {
     );
 }
 
+/// T17
 #[test]
 fn t17_what_a_subtransaction_sent_goes_with_it_its_columns_too() {
     let rows: Vec<_> = [(1, 0), (2, 1), (1, 2), (1, 3)].map(|(columns, value)| row(columns, value)).into();

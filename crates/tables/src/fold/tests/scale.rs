@@ -82,6 +82,7 @@ fn insert(fold: &mut Fold, oid: u32, row: &TupleBuilder) -> i64 {
     }
 }
 
+/// T26
 #[test]
 fn t26_leaves_that_never_send_a_row_cost_no_plan() {
     let (leaves, names) = (50_000, names(20));
@@ -95,6 +96,7 @@ fn t26_leaves_that_never_send_a_row_cost_no_plan() {
     assert_eq!(fold.take_events(), [FoldEvent::TableAppeared { table: fold.tables()[0].index }]);
 }
 
+/// T27
 #[test]
 fn t27_a_storm_in_a_transaction_changes_nothing() {
     let names = names(20);

@@ -149,6 +149,7 @@ fn a_catalog_of_a_later_time_ends_nothing_early() {
     assert_eq!(step(&three(), "id a z more", "id=1 z=2 a=3 more=4").0, "100:id 101:a 102:z 103:more");
 }
 
+/// T39
 #[test]
 fn t39_a_default_of_older_rows_is_kept_and_said() {
     let mut facts = facts("id=1 a=2 z=3 more=4 serial=5 plain=6");
@@ -167,6 +168,7 @@ fn t39_a_default_of_older_rows_is_kept_and_said() {
     assert_eq!(first.columns[3].initial_default, None);
 }
 
+/// T40
 #[test]
 fn t40_a_changed_type_is_said() {
     let (facts, of) = (facts("id=1 a=2"), |name, oid| [spec("id", INT8), spec(name, oid)]);
