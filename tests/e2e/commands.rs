@@ -155,7 +155,8 @@ fn t45_t46_t48_check_names_what_is_not_sent() -> Result<()> {
                  create unlogged table elsewhere (id int);
                  create publication one for table lists (id, a), same (id, a), parts,
                    kept where (id > 10), key_only where (n > 10 and path > ''), whole where (id > 10);
-                 create publication two for table lists (id, b), same, tables in schema shown;",
+                 create publication two for table lists (id, b), same;
+                 create publication three for tables in schema shown;",
             )
             .await?;
         let settings = Settings {
@@ -172,7 +173,7 @@ fn t45_t46_t48_check_names_what_is_not_sent() -> Result<()> {
             "{told}"
         );
         let both =
-            pipeline.variant(stage, "both", |settings| settings.publication = "one\", \"two".to_owned())?;
+            pipeline.variant(stage, "both", |settings| settings.publication = "one\", \"two\", \"three".to_owned())?;
         let told = checks(&both).await?;
         ensure!(
             told.contains("fail column lists the publications name different columns of public.lists:"),
