@@ -395,6 +395,12 @@ fn line(fold: &mut Fold, message: &Message<'_>, lines: &mut Vec<String>) {
                 format!("{op} {} v{} {} {}", change.seq, plan.schema.id, plan.relation, cells.join(" "));
             Some(line)
         }
+        // The catalogs do not know the tables' columns either.
+        Folded::NeedFacts { columns, .. } if !columns.is_empty() => {
+            let columns = columns.into_iter().map(|oid| (oid, Vec::new())).collect();
+            fold.learn(Facts { columns, ..Facts::default() });
+            return self::line(fold, message, lines);
+        }
         other => panic!("{other:?}"),
     };
     lines.extend(fold.take_events().iter().map(|event| format!("event {event:?}")));
