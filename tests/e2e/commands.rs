@@ -172,8 +172,8 @@ fn t45_t46_t48_check_names_what_is_not_sent() -> Result<()> {
             !told.contains("column lists") && !told.contains("queue") && !told.contains("elsewhere"),
             "{told}"
         );
-        let both =
-            pipeline.variant(stage, "both", |settings| settings.publication = "one\", \"two\", \"three".to_owned())?;
+        let both = pipeline
+            .variant(stage, "both", |settings| settings.publication = "one\", \"two\", \"three".to_owned())?;
         let told = checks(&both).await?;
         ensure!(
             told.contains("fail column lists the publications name different columns of public.lists:"),
