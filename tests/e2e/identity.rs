@@ -7,7 +7,7 @@
 
 use anyhow::Result;
 
-use crate::scene::play;
+use crate::scene::{play, play_and_halt};
 
 /// T24
 #[test]
@@ -29,7 +29,6 @@ fn t12_t24_identities_18() -> Result<()> {
 
 /// T24: The stream does not say which row of the root was meant: nothing may be written that looks as if it did.
 #[test]
-#[ignore = "old rows of such leaves are written without the root's key"]
 fn t24_leaf_identified_by_other_columns() -> Result<()> {
-    play(18, "clash.py", &["clash_root"], "text")
+    play_and_halt(18, "clash.py", "clash_root", "identifies its old rows by other columns")
 }

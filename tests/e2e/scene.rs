@@ -17,6 +17,21 @@ const LEAVES_DIFFER: &str = "a leaf has another replica identity than its root";
 
 /// Plays a script of `tests/oracle` into one lake for each of its publications.
 pub(crate) fn play(version: u32, script: &str, publications: &[&str], format: &'static str) -> Result<()> {
+    play_until(version, script, publications, format, None)
+}
+
+/// Plays a script whose changes no lake can hold: the daemon halts, and says these words.
+pub(crate) fn play_and_halt(version: u32, script: &str, publication: &str, words: &str) -> Result<()> {
+    play_until(version, script, &[publication], "text", Some(words))
+}
+
+fn play_until(
+    version: u32,
+    script: &str,
+    publications: &[&str],
+    format: &'static str,
+    halts_with: Option<&str>,
+) -> Result<()> {
     scenario(seconds(240), async |stage| {
         let cluster = Cluster::start(stage, version, &[]).await?;
         let dsn = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", cluster.port);
@@ -51,6 +66,14 @@ pub(crate) fn play(version: u32, script: &str, publications: &[&str], format: &'
             daemon.kill()?;
         }
         run(&["change", "--round", "2"]).await?;
+        if let Some(words) = halts_with {
+            for pipeline in &pipelines {
+                let outcome =
+                    pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.expect(4)?;
+                ensure!(outcome.text().contains(words), "no {words:?} in: {}", outcome.text());
+            }
+            return Ok(());
+        }
         let mut check = vec!["check".to_owned()];
         for pipeline in &pipelines {
             pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use pgoutput::{Oid, ReplicaIdentity};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::plans::{Mapping, Planned};
 use super::{Fold, FoldError, FoldEvent, Table};
@@ -134,9 +134,17 @@ impl Fold {
 
     /// Rows that come under the root's name hold, of an old row, what the leaf's identity has: that must be the root's key, or all.
     pub(super) fn compare_identity(&mut self, root: Oid, leaf: Oid) {
-        let (Some(&table), Some(shape)) = (self.table_of.get(&root), self.relations.shape(leaf)) else {
+        let (Some(&table), Some(shape), Some(of_root)) =
+            (self.table_of.get(&root), self.relations.shape(leaf), self.relations.shape(root))
+        else {
             return;
         };
+        // What a leaf was announced with before its columns were altered tells nothing; it is announced again before its
+        // next row.
+        let names = |shape: &Shape| -> FxHashSet<Box<str>> {
+            shape.columns.iter().map(|column| column.name.clone()).collect()
+        };
+        let is_of_now = names(shape) == names(of_root);
         let key = &self.table(table).current.key;
         let flagged = shape.columns.iter().filter(|column| column.is_identity);
         let is_clash = match shape.identity {
@@ -150,7 +158,7 @@ impl Fold {
                 flagged_count > 0 && !key.is_empty() && !(all_in_key && flagged_count == key.len())
             }
         };
-        if is_clash {
+        if is_clash && is_of_now {
             self.clashes.insert(root, leaf);
         } else if self.clashes.get(&root) == Some(&leaf) {
             self.clashes.remove(&root);
