@@ -216,8 +216,9 @@ class Schemas:
 
     def names(self, folder):
         """By field id, the name that a live column has in Postgres now."""
-        columns = self.newest.get(folder, {"columns": []})["columns"]
-        return {column["field_id"]: column["source_name"] for column in columns if not column["dropped"]}
+        if folder not in self.newest:
+            return None
+        return {column["field_id"]: column["source_name"] for column in self.newest[folder]["columns"] if not column["dropped"]}
 
     def initial_defaults(self, folder):
         columns = self.newest.get(folder, {"columns": []})["columns"]
@@ -226,7 +227,12 @@ class Schemas:
 
 
 def by_field_id(part, names, defaults):
-    """The file's rows under the names that its columns have in Postgres now; what ended has a name that no column has."""
+    """The file's rows under the names that its columns have in Postgres now; what ended has a name that no column has.
+
+    Without a schema document, columns are known by name.
+    """
+    if names is None:
+        return part
     renamed = {}
     for field in part.schema:
         if field.name not in METADATA:
