@@ -353,7 +353,7 @@ fn refuse_wrong_sql(error: &anyhow::Error) -> Result<()> {
 }
 
 const KEYS: u64 = 60;
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(200);
 
 const TYPES: [&str; 11] = [
     "text",
