@@ -293,20 +293,7 @@ impl<'a> ArrayBinary<'a> {
     pub(crate) fn elements(
         &self,
     ) -> Result<impl Iterator<Item = Result<Option<&'a [u8]>, Malformed>> + use<'a>, Malformed> {
-        let mut left = self.element_count()?;
-        let mut rest = self.rest;
-        Ok(std::iter::from_fn(move || {
-            let Some(after) = left.checked_sub(1) else {
-                // What follows the last element is an error, once.
-                return (!std::mem::take(&mut rest).is_empty()).then_some(Err(Malformed));
-            };
-            left = after;
-            let element = element(&mut rest);
-            if element.is_err() {
-                (left, rest) = (0, &[]);
-            }
-            Some(element)
-        }))
+        Ok(counted(self.rest, self.element_count()?, element))
     }
 
     fn element_count(&self) -> Result<usize, Malformed> {
@@ -379,6 +366,32 @@ impl Dimension {
         let [s1, s2, s3, s4, l1, l2, l3, l4] = *bytes;
         Dimension { size: i32::from_be_bytes([s1, s2, s3, s4]), lower: i32::from_be_bytes([l1, l2, l3, l4]) }
     }
+}
+
+/// So many parts that follow each other, and nothing behind them; an error ends them.
+pub(crate) fn counted<'a, T>(
+    bytes: &'a [u8],
+    count: usize,
+    part: impl Fn(&mut &'a [u8]) -> Result<T, Malformed>,
+) -> impl Iterator<Item = Result<T, Malformed>> {
+    let (mut rest, mut left) = (bytes, count);
+    std::iter::from_fn(move || {
+        let Some(after) = left.checked_sub(1) else {
+            // What follows the last part is an error, once.
+            return (!std::mem::take(&mut rest).is_empty()).then_some(Err(Malformed));
+        };
+        left = after;
+        let read = part(&mut rest);
+        if read.is_err() {
+            (left, rest) = (0, &[]);
+        }
+        Some(read)
+    })
+}
+
+/// The number of parts that a send form begins with.
+pub(crate) fn take_count(rest: &mut &[u8]) -> Result<usize, Malformed> {
+    usize::try_from(u32::from_be_bytes(take(rest)?)).map_err(|_| Malformed)
 }
 
 pub(crate) fn element<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {

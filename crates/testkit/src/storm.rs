@@ -15,6 +15,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::postgres::{Cluster, DATABASE};
 use crate::random::Random;
 use crate::wait;
+use crate::workload::connect;
 
 /// Makes the database, the tables and a publication of all tables.
 pub async fn create(cluster: &Cluster, via_root: bool) -> Result<()> {
@@ -324,13 +325,6 @@ async fn tables(client: &Client) -> Result<Vec<Table>> {
         }
     }
     Ok(tables)
-}
-
-async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
-    tokio::spawn(async move { connection.await.ok() });
-    client.batch_execute("set lock_timeout = '5s'; set synchronous_commit = off").await?;
-    Ok(client)
 }
 
 /// What a restarted database does to its clients, and what a value does that a type does not take, is no mistake.

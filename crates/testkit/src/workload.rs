@@ -404,7 +404,8 @@ impl Worker {
     }
 }
 
-async fn connect(url: &str) -> Result<Client> {
+/// A connection as a load has it.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(async move { connection.await.ok() });
     // A transaction that waits behind a lock for long must not hold up the test's end.

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::binary::{element, take};
+use crate::binary::{counted, element, take_count};
 use crate::text::Malformed;
 
 use super::quoting::Piece;
@@ -48,19 +48,8 @@ pub(crate) fn pairs_from_binary(
     bytes: &[u8],
 ) -> Result<impl Iterator<Item = Result<Pair<'_>, Malformed>>, Malformed> {
     let mut rest = bytes;
-    let mut left = u32::from_be_bytes(take(&mut rest)?);
-    Ok(std::iter::from_fn(move || {
-        let Some(after) = left.checked_sub(1) else {
-            // What follows the last pair is an error, once.
-            return (!std::mem::take(&mut rest).is_empty()).then_some(Err(Malformed));
-        };
-        left = after;
-        let pair = take_pair(&mut rest);
-        if pair.is_err() {
-            (left, rest) = (0, &[]);
-        }
-        Some(pair)
-    }))
+    let count = take_count(&mut rest)?;
+    Ok(counted(rest, count, take_pair))
 }
 
 fn take_pair<'a>(rest: &mut &'a [u8]) -> Result<Pair<'a>, Malformed> {

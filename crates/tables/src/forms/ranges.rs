@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::binary::{element, take};
+use crate::binary::{counted, element, take, take_count};
 use crate::text::Malformed;
 
 use super::quoting::{Piece, read_piece, write_piece};
@@ -119,19 +119,12 @@ pub(crate) fn ranges_from_binary(
     bytes: &[u8],
 ) -> Result<impl Iterator<Item = Result<Range<'_>, Malformed>>, Malformed> {
     let mut rest = bytes;
-    let mut left = u32::from_be_bytes(take(&mut rest)?);
-    Ok(std::iter::from_fn(move || {
-        let Some(after) = left.checked_sub(1) else {
-            // What follows the last range is an error, once.
-            return (!std::mem::take(&mut rest).is_empty()).then_some(Err(Malformed));
-        };
-        left = after;
-        let range = element(&mut rest).and_then(|bytes| Range::from_binary(bytes.ok_or(Malformed)?));
-        if range.is_err() {
-            (left, rest) = (0, &[]);
-        }
-        Some(range)
-    }))
+    let count = take_count(&mut rest)?;
+    Ok(counted(rest, count, take_range))
+}
+
+fn take_range<'a>(rest: &mut &'a [u8]) -> Result<Range<'a>, Malformed> {
+    Range::from_binary(element(rest)?.ok_or(Malformed)?)
 }
 
 /// The ranges of a multirange's text.

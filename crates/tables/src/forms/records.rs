@@ -7,7 +7,7 @@
 
 use pgoutput::Oid;
 
-use crate::binary::{element, take};
+use crate::binary::{counted, element, take, take_count};
 use crate::text::Malformed;
 
 use super::quoting::{Piece, read_piece, write_piece};
@@ -46,19 +46,8 @@ pub(crate) fn fields_from_binary(
     bytes: &[u8],
 ) -> Result<impl Iterator<Item = Result<Field<'_>, Malformed>>, Malformed> {
     let mut rest = bytes;
-    let mut left = u32::from_be_bytes(take(&mut rest)?);
-    Ok(std::iter::from_fn(move || {
-        let Some(after) = left.checked_sub(1) else {
-            // What follows the last field is an error, once.
-            return (!std::mem::take(&mut rest).is_empty()).then_some(Err(Malformed));
-        };
-        left = after;
-        let field = take_field(&mut rest);
-        if field.is_err() {
-            (left, rest) = (0, &[]);
-        }
-        Some(field)
-    }))
+    let count = take_count(&mut rest)?;
+    Ok(counted(rest, count, take_field))
 }
 
 fn take_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, Malformed> {
