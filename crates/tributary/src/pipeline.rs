@@ -93,11 +93,6 @@ pub async fn run(
         probed = lake::retry::transient(|| store::probe(store.as_ref())) => drop(probed.map_err(lake::Error::from)?),
         () = stopped(&mut told) => return Ok(()),
     }
-    if config.source.streaming == StreamingMode::On {
-        warn!(
-            "source.streaming = \"on\" is experimental: with Postgres 16, rows of a part that was rolled back were seen in the lake after a crash of the server"
-        );
-    }
     let options = config.source_options()?;
     let mut context = Context {
         config: Arc::new(config.clone()),

@@ -3,7 +3,8 @@
 //! Owns: the messages of every open one, and which of its subtransactions rolled back.
 //! Does not: read a message beyond whose it is, or know tables: a transaction is folded once it has committed.
 //! Holds: a transaction comes out whole, in order and without what was rolled back (T17), in the frames that it would have
-//! come in had it not been streamed. What is in memory is bounded and counted in the shared budget (I8).
+//! come in had it not been streamed. What is in memory is bounded and counted in the shared budget (I8). The stream does not tell
+//! of every part that rolled back (see [`Replay::untold`]).
 //! Fails: [`StreamError`] when the stream contradicts itself; transient when the spool has no room. Nothing is lost then: Postgres
 //! sends an open transaction from its start again.
 
@@ -42,6 +43,9 @@ struct Open {
     spool: Spool,
     /// Subtransactions that were streamed and rolled back. Postgres keeps far more for each until the transaction ends.
     rolled_back: FxHashSet<Xid>,
+    /// Subtransactions that messages are of.
+    parts: FxHashSet<Xid>,
+    last_part: Option<Xid>,
 }
 
 /// The stream contradicts itself; going on could lose rows.
@@ -96,8 +100,12 @@ impl Transactions {
 
     /// Keeps a message of the open block.
     pub(crate) fn push(&mut self, message: &Streamed<'_>) -> Result<(), StreamError> {
-        let open = self.block.and_then(|xid| self.open.get_mut(&xid));
-        let Some(open) = open else { return Err(StreamError::OutsideBlock { xid: message.xid }) };
+        let open = self.block.and_then(|xid| Some((xid, self.open.get_mut(&xid)?)));
+        let Some((top, open)) = open else { return Err(StreamError::OutsideBlock { xid: message.xid }) };
+        if message.xid != top && open.last_part != Some(message.xid) {
+            open.last_part = Some(message.xid);
+            open.parts.insert(message.xid);
+        }
         open.spool.push(message);
         Ok(())
     }
@@ -119,7 +127,7 @@ impl Transactions {
     /// A transaction committed: what is to be folded now.
     pub(crate) fn commit(&mut self, commit: &StreamCommit) -> Result<Replay, StreamError> {
         let open = self.open.remove(&commit.xid).ok_or(StreamError::NoBeginning { xid: commit.xid })?;
-        Ok(Replay::new(*commit, open.spool, open.rolled_back, &self.gauge))
+        Ok(Replay::new(*commit, open, &self.gauge))
     }
 
     /// Moves messages from memory to disk until little enough is left. Called once for every read, not for every message.
@@ -158,7 +166,7 @@ impl Transactions {
 
 impl Open {
     fn memory_bytes(&self) -> usize {
-        self.spool.memory_bytes() + self.rolled_back.capacity() * XID_BYTES
+        self.spool.memory_bytes() + (self.rolled_back.capacity() + self.parts.capacity()) * XID_BYTES
     }
 }
 

@@ -358,6 +358,9 @@ impl<'c> Streaming<'c> {
     /// Folds the next piece of a streamed transaction that has committed, or its end.
     async fn replay_on(&mut self) -> Result<()> {
         let Some(mut replay) = self.replay.take() else { return Ok(()) };
+        if !replay.untold().is_empty() {
+            self.ask_how_parts_ended(&mut replay).await?;
+        }
         if !replay.fill().await? {
             self.fold(&Message::Commit(replay.commit()))?;
             drop(replay);
@@ -370,6 +373,28 @@ impl<'c> Streaming<'c> {
         self.replay = Some(replay);
         self.buffers.account();
         self.relieve()
+    }
+
+    /// Postgres does not tell of every part of a streamed transaction that it rolled back, so it is asked.
+    async fn ask_how_parts_ended(&mut self, replay: &mut Replay) -> Result<()> {
+        let asked = catalog::rolled_back(&self.source_sql, replay.untold());
+        let rolled_back = tokio::time::timeout(CATALOG_TIMEOUT, asked).await.map_err(|_elapsed| {
+            Error::transient("the server did not tell in time how subtransactions ended")
+        })??;
+        let Some(rolled_back) = rolled_back else {
+            self.context.commits_only = true;
+            return Err(Error::transient("the server does not know any more how subtransactions of a streamed transaction ended").hint(
+                "until the next start transactions are read once they have committed, as with `source.streaming = \"off\"`; nothing is lost",
+            ));
+        };
+        if !rolled_back.is_empty() {
+            info!(
+                parts = rolled_back.len(),
+                "parts rolled back and the stream did not tell, as after a restart; they are left out"
+            );
+        }
+        replay.settle(rolled_back);
+        Ok(())
     }
 
     async fn apply_or_learn(&mut self, frame: &[u8]) -> Result<()> {

@@ -1,13 +1,14 @@
 //! The server itself: what it is set to, and who is in the way.
 //!
-//! Owns: [`ServerFacts`] and [`OpenTransaction`].
+//! Owns: [`ServerFacts`], [`OpenTransaction`] and how transactions ended.
 //! Does not: judge them; `check` and the pipeline do.
 //! Holds: nothing here needs more than a role that may log in.
 //! Fails: as `fault` classifies the server's errors.
 
 use std::time::Duration;
 
-use pgoutput::Lsn;
+use pgoutput::{Lsn, Xid};
+use rustc_hash::FxHashSet;
 
 use super::slot::parse_lsn;
 use super::sql::{Sql, get};
@@ -112,6 +113,35 @@ const WRITTEN: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_rep
 
 /// `SizeOfXLogShortPHD` and, on the first page of a segment, `SizeOfXLogLongPHD` of `xlog_internal.h`.
 const PAGE_HEADER_BYTES: [u64; 2] = [24, 40];
+
+/// Which of these (sub)transactions rolled back, of a top transaction whose commit was streamed. `None` if the server has forgotten.
+///
+/// The wire has the low half of a transaction id only, so the ids have to be of the last two billion. One that committed may still
+/// be called in progress: its session waits for a synchronous standby, for example.
+pub async fn rolled_back(sql: &Sql, xids: &[Xid]) -> Result<Option<FxHashSet<Xid>>> {
+    let mut found = FxHashSet::default();
+    for xids in xids.chunks(XIDS_AT_ONCE) {
+        let asked: Vec<i64> = xids.iter().map(|xid| i64::from(xid.0)).collect();
+        let rows = sql.query("how subtransactions ended", ROLLED_BACK, &[&asked]).await?;
+        for row in rows {
+            if get::<Option<&str>>(&row, 1)?.is_none() {
+                return Ok(None);
+            }
+            found.extend(u32::try_from(get::<i64>(&row, 0)?).ok().map(Xid));
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The distance to the next id, as a signed number of 32 bits, makes whole ids of the halves.
+const ROLLED_BACK: &str = "WITH next AS MATERIALIZED (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 AS xid), \
+      asked AS MATERIALIZED (SELECT half, pg_xact_status((next.xid \
+        + (half - (next.xid & 4294967295) + 6442450944) % 4294967296 - 2147483648)::text::xid8) AS status \
+        FROM next, unnest($1::int8[]) half) \
+      SELECT half, status FROM asked WHERE status IS NULL OR status = 'aborted'";
+
+/// How many are asked for in one query.
+const XIDS_AT_ONCE: usize = 10_000;
 
 /// A transaction that a new slot has to wait for (T70).
 #[derive(Clone, Debug, PartialEq)]

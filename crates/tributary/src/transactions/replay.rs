@@ -1,7 +1,8 @@
 //! A streamed transaction that has committed, on its way to the fold.
 //!
 //! Owns: reading its messages back, piece by piece.
-//! Does not: decode or fold them, or say when to read on: a transaction may be far larger than memory.
+//! Does not: decode or fold them, or say when to read on: a transaction may be far larger than memory. It does not ask the server
+//! which parts rolled back, either.
 //! Holds: messages come out in order; those of a subtransaction that rolled back do not (T17).
 //! Fails: transient when what is read is not what was written; nothing of the transaction is in a cut then.
 
@@ -11,6 +12,7 @@ use lake::gauge::{Gauge, Reservation, Use};
 use pgoutput::{Begin, Commit, StreamCommit, Xid};
 use rustc_hash::FxHashSet;
 
+use super::Open;
 use super::spool::{self, Found, Kept, Spool, SpoolFile};
 use crate::error::{Error, Result};
 
@@ -19,6 +21,9 @@ use crate::error::{Error, Result};
 pub(crate) struct Replay {
     commit: StreamCommit,
     rolled_back: FxHashSet<Xid>,
+    /// Subtransactions of which the stream did not say how they ended.
+    untold: Vec<Xid>,
+    left_out: FxHashSet<Xid>,
     file: Option<SpoolFile>,
     /// Bytes of the file that were read.
     read: u64,
@@ -31,15 +36,39 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn new(
-        commit: StreamCommit,
-        spool: Spool,
-        rolled_back: FxHashSet<Xid>,
-        gauge: &Arc<Gauge>,
-    ) -> Replay {
-        let Spool { file, memory } = spool;
+    pub(super) fn new(commit: StreamCommit, open: Open, gauge: &Arc<Gauge>) -> Replay {
+        let Open { spool: Spool { file, memory }, rolled_back, parts, last_part: _ } = open;
         let reservation = gauge.reserve(Use::Spool, memory.capacity());
-        Replay { commit, rolled_back, file, read: 0, memory, buffer: Vec::new(), start: 0, reservation }
+        let untold = parts.difference(&rolled_back).copied().collect();
+        let left_out = FxHashSet::default();
+        Replay {
+            commit,
+            rolled_back,
+            untold,
+            left_out,
+            file,
+            read: 0,
+            memory,
+            buffer: Vec::new(),
+            start: 0,
+            reservation,
+        }
+    }
+
+    /// The subtransactions that the stream says nothing more of: they committed with the transaction, or else they rolled back and
+    /// Postgres did not tell.
+    ///
+    /// It does not when their changes were on its disk before they were streamed: `ReorderBufferTruncateTXN` takes a subtransaction
+    /// for streamed only if it had changes in memory, and `ReorderBufferAbort` tells of streamed ones (14 to 18). That happens to
+    /// what was read again behind a restart, and to what was written to disk because it could not be streamed at the time.
+    pub(crate) fn untold(&self) -> &[Xid] {
+        &self.untold
+    }
+
+    /// Leaves out those of [`Replay::untold`] that rolled back; the others count.
+    pub(crate) fn settle(&mut self, rolled_back: FxHashSet<Xid>) {
+        self.untold = Vec::new();
+        self.left_out = rolled_back;
     }
 
     /// How the transaction would have begun, had it not been streamed.
@@ -98,8 +127,14 @@ impl Replay {
             match spool::find(&self.buffer, self.start) {
                 Some(Found::Kept(Kept { xid, message })) => {
                     self.start = message.end;
-                    if !self.rolled_back.contains(&xid) {
-                        return Ok(self.buffer.get(message));
+                    let message = self.buffer.get(message).unwrap_or_default();
+                    // What Postgres does not tell of, its output plugin does not know either: it counts on the tables and types that it
+                    // announced inside, where it announces them again after a rollback that it tells of.
+                    let counts = !self.left_out.contains(&xid)
+                        || message.first().is_some_and(|tag| ANNOUNCEMENTS.contains(tag));
+                    if counts && !self.rolled_back.contains(&xid) {
+                        // Borrowed anew: a borrow that may be returned would last for the whole loop.
+                        return Ok(self.buffer.get(self.start - message.len()..self.start));
                     }
                 }
                 Some(Found::Part { .. }) => return Ok(None),
@@ -114,6 +149,8 @@ fn damaged() -> Error {
         .hint("nothing is lost, it is streamed again; if it happens more than once, the disk of `source.spool_directory` is failing")
 }
 
+/// Tags of Relation and Type.
+const ANNOUNCEMENTS: [u8; 2] = [b'R', b'Y'];
 /// What is read at once.
 const PIECE_BYTES: usize = 256 << 10;
 /// A buffer of more than this is given back once it is empty enough.

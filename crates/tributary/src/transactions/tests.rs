@@ -54,6 +54,10 @@ fn abort(xid: u32, subxid: u32) -> Message<'static> {
 
 /// What the fold makes of messages, one line each, without what it says of tables.
 fn lines(messages: &[Message<'_>]) -> Vec<String> {
+    lines_asking(messages, &[])
+}
+
+fn lines_asking(messages: &[Message<'_>], rolled_back: &[Xid]) -> Vec<String> {
     let mut frames = Vec::new();
     let mut in_stream = false;
     for message in messages {
@@ -61,7 +65,7 @@ fn lines(messages: &[Message<'_>]) -> Vec<String> {
         frames.push(session::encoded(message, in_stream || matches!(message, Message::StreamStop)));
         in_stream |= matches!(message, Message::StreamStart(_));
     }
-    let lines = fold(&frames, Lsn::ZERO).expect("it makes sense");
+    let lines = session::fold_asking(&frames, Lsn::ZERO, rolled_back).expect("it makes sense");
     lines.into_iter().filter(|line| !line.starts_with("event")).collect()
 }
 
@@ -135,6 +139,59 @@ fn t17_what_a_subtransaction_sent_goes_with_it_its_columns_too() {
             "I 1 v1 public.t1 3.0",
         ]
     );
+}
+
+/// What Postgres 14 to 18 sends of a part that was on its disk as a whole, and was rolled back: no Stream Abort. What was announced
+/// within is not announced again.
+#[test]
+fn t17_a_part_whose_rollback_is_untold_goes_and_its_announcements_stay() {
+    let rows: Vec<_> = (0..5).map(|value| row(1, value)).collect();
+    let messages = [
+        start(10, true),
+        relation(Some(10), 1, 1),
+        insert(Some(10), 1, &rows[0]),
+        relation(Some(11), 2, 1),
+        insert(Some(11), 2, &rows[1]),
+        insert(Some(12), 1, &rows[2]),
+        insert(Some(13), 2, &rows[3]),
+        Message::StreamStop,
+        abort(10, 12),
+        start(10, false),
+        insert(Some(10), 2, &rows[4]),
+        Message::StreamStop,
+        commit(10, 0x300),
+    ];
+    let expected = [
+        "begin 10 at 0/300",
+        "I 1 v1 public.t1 0.0",
+        "I 2 v1 public.t2 3.0",
+        "I 3 v1 public.t2 4.0",
+        "commit 0/308 of 3",
+    ];
+    assert_eq!(lines_asking(&messages, &[Xid(11), Xid(12), Xid(99)]), expected);
+}
+
+#[test]
+fn only_parts_of_unknown_end_are_asked_for() {
+    let gauge = Gauge::new(1 << 20);
+    let mut transactions = session::transactions(&gauge);
+    let push = |transactions: &mut Transactions, xid| {
+        transactions.push(&Streamed { xid: Xid(xid), tag: b'I', body: b"" }).expect("in a block");
+    };
+    let first = StreamStart { xid: Xid(10), first_segment: true };
+    transactions.start(&first).expect("in order");
+    for xid in [10, 11, 12, 11, 13, 10] {
+        push(&mut transactions, xid);
+    }
+    transactions.stop();
+    transactions.abort(&StreamAbort { xid: Xid(10), subxid: Xid(12), at: None });
+    let (commit_lsn, end_lsn, commit_time) = (Lsn(1), Lsn(2), PgTimestamp(0));
+    let replay = transactions
+        .commit(&StreamCommit { xid: Xid(10), commit_lsn, end_lsn, commit_time })
+        .expect("it began");
+    let mut untold = replay.untold().to_vec();
+    untold.sort();
+    assert_eq!(untold, [Xid(11), Xid(13)]);
 }
 
 #[test]

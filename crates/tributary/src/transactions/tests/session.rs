@@ -325,6 +325,11 @@ pub(super) fn transactions(gauge: &Arc<Gauge>) -> Transactions {
 
 /// What the fold makes of frames. A line each; events too.
 pub(super) fn fold(frames: &[Vec<u8>], resume_lsn: Lsn) -> Result<Vec<String>> {
+    fold_asking(frames, resume_lsn, &[])
+}
+
+/// The server would say, if it was asked, that these parts rolled back.
+pub(super) fn fold_asking(frames: &[Vec<u8>], resume_lsn: Lsn, rolled_back: &[Xid]) -> Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let selection = Selection::new(&["*.*".to_owned()], &[]).expect("a glob");
@@ -349,6 +354,9 @@ pub(super) fn fold(frames: &[Vec<u8>], resume_lsn: Lsn) -> Result<Vec<String>> {
                 Message::StreamAbort(abort) => transactions.abort(&abort),
                 Message::StreamCommit(commit) => {
                     let mut replay = transactions.commit(&commit).expect("it began");
+                    let untold =
+                        replay.untold().iter().filter(|xid| rolled_back.contains(xid)).copied().collect();
+                    replay.settle(untold);
                     line(&mut fold, &Message::Begin(replay.begin()), &mut lines);
                     while replay.fill().await? {
                         while let Some(message) = replay.pop()? {
