@@ -124,7 +124,9 @@ fn an_open_transaction_holds_nothing_up() -> Result<()> {
         pipeline.run(&["run", "--until", "now"]).await?.success()?;
 
         let mut daemon = pipeline.start_streaming().await?;
-        client.batch_execute(&format!("savepoint s; {large}; rollback to s; {large}")).await?;
+        client
+            .batch_execute(&format!("rollback; begin; {large}; savepoint s; {large}; rollback to s; {large}"))
+            .await?;
         rig::some_rows(&cluster, 2000).await?;
         let committed = cluster.wal_lsn().await?;
         rig::some_rows(&cluster, 3000).await?;
@@ -135,7 +137,7 @@ fn an_open_transaction_holds_nothing_up() -> Result<()> {
         ensure!(confirmed >= committed, "confirmed {confirmed:X}, published {committed:X}");
         daemon.stop().await?;
 
-        // It is sent again from its beginning, which is far behind what was confirmed.
+        // It is read again from its beginning, which is far behind what was confirmed.
         let mut daemon = pipeline.start_streaming().await?;
         client.batch_execute("insert into ledger values (0, 'the last', 1, null); commit").await?;
         let committed = cluster.wal_lsn().await?;
@@ -143,12 +145,14 @@ fn an_open_transaction_holds_nothing_up() -> Result<()> {
         daemon.wait_until_published(committed, seconds(30)).await?;
         daemon.stop().await?;
         rig::finish(stage, &cluster, &pipeline, &[]).await?;
-        pipeline.refuse_unexpected_lines(&["a leaf has another replica identity than its root"])
+        pipeline.refuse_unexpected_lines(&[
+            "the stream ended, trying again",
+            "a leaf has another replica identity than its root",
+        ])
     })
 }
 
-/// Postgres reads a transaction again from its beginning after a restart, on its own disk up to where the slot is, and tells nothing
-/// of the rollback of a part that was there as a whole.
+/// A part that was on the disk of Postgres as a whole before it was streamed, since a value of many pieces cannot be streamed by halves.
 #[test]
 fn t17_a_rollback_that_postgres_does_not_tell_of() -> Result<()> {
     for version in [14, 16, 18] {
@@ -156,43 +160,73 @@ fn t17_a_rollback_that_postgres_does_not_tell_of() -> Result<()> {
             let cluster = rig::cluster(stage, version, false, &["logical_decoding_work_mem = 64kB"]).await?;
             let pipeline =
                 rig::pipeline(stage, &cluster, rig::directory(stage), |s| s.streaming = "on").await?;
+            let mut daemon = pipeline.start_streaming().await?;
             let client = cluster.connect(DATABASE).await?;
             let rows = |entry: &str, rows: u32| {
                 format!(
                     "insert into ledger select g, '{entry}', 1, repeat(md5(g::text), 10) from generate_series(1, {rows}) g;"
                 )
             };
-            // The table is announced within the part that rolls back, and never again.
-            let profile =
-                "insert into profiles select g, 'undone', 'd' from generate_series(900000, 900009) g;";
-            let begin = format!(
-                "begin; {} savepoint a; {} {profile} savepoint b; {}",
-                rows("kept", 1),
-                rows("undone", 10_000),
-                rows("undone", 1)
-            );
-            client.batch_execute(&begin).await?;
-            let mut daemon = pipeline.start_streaming().await?;
-            rig::some_rows(&cluster, 1000).await?;
-            daemon.wait_until_published(cluster.wal_lsn().await?, seconds(30)).await?;
-            daemon.stop().await?;
-
-            let mut daemon = pipeline.start_streaming().await?;
-            client.batch_execute(&rows("undone", 3000)).await?;
+            // More than 4,096 pieces of some 2,000 bytes. The table is announced within the part that rolls back, and never again.
+            let piece = "insert into profiles select 900000, 'undone', string_agg(md5(g::text || random()), '') from generate_series(1, 600000) g;";
+            let undone = format!("savepoint a; {piece} savepoint b; {}", rows("undone", 3000));
+            client.batch_execute(&format!("begin; {} {undone}", rows("kept", 1))).await?;
             pause(seconds(1)).await;
             let end = "rollback to a; insert into profiles values (900010, 'kept', 'd'); insert into ledger values (0, 'kept', 1, null); commit";
             client.batch_execute(end).await?;
             daemon.wait_until_published(cluster.wal_lsn().await?, seconds(30)).await?;
             daemon.stop().await?;
-            ensure!(
-                pipeline.log()?.contains("parts rolled back and the stream did not tell"),
-                "Postgres told of everything: the test tests nothing"
-            );
+            let told = "parts rolled back and the stream did not tell";
+            ensure!(pipeline.log()?.contains(told), "Postgres told of everything: this tests nothing");
             rig::finish(stage, &cluster, &pipeline, &[]).await?;
             pipeline.refuse_unexpected_lines(&["a leaf has another replica identity than its root"])
         })?;
     }
     Ok(())
+}
+
+/// Postgres reads a transaction again from its beginning after a restart. While it is open it then may neither tell of rollbacks nor see
+/// the columns that it added.
+#[test]
+fn a_transaction_that_was_open_before_the_stream_is_read_at_its_commit() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = rig::cluster(stage, 17, false, &["logical_decoding_work_mem = 64kB"]).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |s| s.streaming = "on").await?;
+        let client = cluster.connect(DATABASE).await?;
+        let rows = |entry: &str, rows: u32| {
+            format!(
+                "insert into ledger select g, '{entry}', 1, repeat(md5(g::text), 10) from generate_series(1, {rows}) g;"
+            )
+        };
+        client
+            .batch_execute(&format!("begin; {} savepoint a; {}", rows("kept", 1), rows("undone", 10_000)))
+            .await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        rig::some_rows(&cluster, 1000).await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(30)).await?;
+        daemon.stop().await?;
+
+        let mut daemon = pipeline.start_streaming().await?;
+        client
+            .batch_execute(&format!(
+                "{} rollback to a; alter table profiles add column p text",
+                rows("undone", 3000)
+            ))
+            .await?;
+        let end =
+            "insert into profiles select g, 'kept', 'd', 'p' from generate_series(900000, 903000) g; commit";
+        client.batch_execute(end).await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(30)).await?;
+        // A new transaction on the next stream.
+        daemon.stop().await?;
+        let told = "was open when the stream began: it is read once it has committed";
+        ensure!(pipeline.log()?.contains(told), "it was taken while it was open");
+        rig::finish(stage, &cluster, &pipeline, &[]).await?;
+        pipeline.refuse_unexpected_lines(&[
+            "the stream ended, trying again",
+            "a leaf has another replica identity than its root",
+        ])
+    })
 }
 
 #[test]

@@ -54,8 +54,19 @@ pub(crate) struct Context {
     pub(crate) epoch: Option<u64>,
     /// A type without a binary decoder was met: text from here on.
     pub(crate) text_only: bool,
-    /// The spool had no room: transactions once they have committed, from here on.
-    pub(crate) commits_only: bool,
+    /// For how long transactions are read once they have committed, although they could be taken while they are open.
+    pub(crate) commits_only: CommitsOnly,
+}
+
+/// For how long transactions are read once they have committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitsOnly {
+    /// Only if the configuration says so.
+    Not,
+    /// For one stream: transactions that were open at its beginning cannot be trusted.
+    NextStream,
+    /// The spool had no room, or the server failed: until the daemon starts anew.
+    Always,
 }
 
 impl Context {
@@ -69,7 +80,7 @@ impl Context {
 
     /// Whether large transactions are asked for before they have committed.
     pub(crate) fn streams(&self) -> bool {
-        self.config.source.streaming == StreamingMode::On && !self.commits_only
+        self.config.source.streaming == StreamingMode::On && self.commits_only == CommitsOnly::Not
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -105,7 +116,7 @@ pub async fn run(
         shutdown,
         epoch: None,
         text_only: false,
-        commits_only: false,
+        commits_only: CommitsOnly::Not,
     };
     let outcome = attempts(&mut context).await;
     context.shared.ready(false);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lake::log::{self, Author, Entry, EntryKind, Event, State};
 use lake::store::Store;
 use lake::{publish, watermark};
-use pgoutput::{Oid, ReplicaIdentity};
+use pgoutput::{Oid, ReplicaIdentity, Xid};
 use tables::fold::{Fold, FoldSettings};
 use tables::lineage::{Facts, LeafFacts};
 use tables::schema::TableSchema;
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::publication::Difference;
 use super::startup::{self, Decision, Situation};
-use super::{Context, bootstrap, existing_rows, mapping};
+use super::{CommitsOnly, Context, bootstrap, existing_rows, mapping};
 use crate::clock;
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Result};
@@ -38,6 +38,8 @@ pub(super) struct Opened {
     /// To the server that we stream from, which need not be the one that catalogs are read from.
     pub(super) source_sql: Sql,
     pub(super) fold: Fold,
+    /// Transactions are taken while they are open if they are this one or began behind it.
+    pub(super) streamed_from: Option<Xid>,
     /// The publications as they were found; polled for changes.
     pub(super) publication: Event,
 }
@@ -83,11 +85,11 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     context.shared.metrics().log_entry(EntryKind::Open.label());
     roll_forward(store.as_ref(), &state).await?;
     let fold = restore(context, &state, &sql).await?;
-    let Taken { mut stream, proto_version, source_sql, .. } = taken;
+    let Taken { mut stream, proto_version, source_sql, streamed_from, .. } = taken;
     stream.set_positions(state.to_lsn, state.to_lsn);
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
-    Ok(Opened { state, author, stream, proto_version, sql, source_sql, fold, publication })
+    Ok(Opened { state, author, stream, proto_version, sql, source_sql, fold, streamed_from, publication })
 }
 
 /// The slot is about to be created: what is there already will not be in the stream.
@@ -132,6 +134,7 @@ struct Taken {
     stream: Stream,
     proto_version: u8,
     source_sql: Sql,
+    streamed_from: Option<Xid>,
     decision: Decision,
 }
 
@@ -158,21 +161,32 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
                 replay_waits += 1;
                 context.pause(Duration::from_secs(1)).await?;
             }
-            decision => match session.start(&start(context, state, binary, status_interval)).await {
-                Ok(stream) => return Ok(Taken { stream, proto_version, source_sql, decision }),
-                Err(error) if source::is_slot_active(&error) => {
-                    context.shared.state(status::State::WaitingForSlot);
-                    let delay = backoff.next_delay();
-                    info!(
-                        slot = state.slot,
-                        ?delay,
-                        reason = error.chain(),
-                        "the slot is in use by another session, waiting"
-                    );
-                    context.pause(delay).await?;
+            decision => {
+                let start = start(context, state, binary, status_interval);
+                // Asked before the stream begins: what has an id from here on has no change before that.
+                let streamed_from =
+                    if start.streaming { Some(catalog::next_xid(&source_sql).await?) } else { None };
+                match session.start(&start).await {
+                    Ok(stream) => {
+                        if context.commits_only == CommitsOnly::NextStream {
+                            context.commits_only = CommitsOnly::Not;
+                        }
+                        return Ok(Taken { stream, proto_version, source_sql, streamed_from, decision });
+                    }
+                    Err(error) if source::is_slot_active(&error) => {
+                        context.shared.state(status::State::WaitingForSlot);
+                        let delay = backoff.next_delay();
+                        info!(
+                            slot = state.slot,
+                            ?delay,
+                            reason = error.chain(),
+                            "the slot is in use by another session, waiting"
+                        );
+                        context.pause(delay).await?;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            },
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lake::gauge::Use;
 use lake::log::{Event, Totals};
 use lake::writer::{Cut, Published, Settings, Writer};
-use pgoutput::{Decoder, Lsn, Message, Oid, Options};
+use pgoutput::{Decoder, Lsn, Message, Oid, Options, StreamStart, Xid};
 use tables::change::{Change, TxStamp};
 use tables::fold::{Fold, FoldError, Folded};
 use tokio::time::MissedTickBehavior;
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::opening::Opened;
 use super::publication::{self, Difference};
-use super::{Context, Until, bootstrap, stopped};
+use super::{CommitsOnly, Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -45,6 +45,7 @@ pub(super) struct Streaming<'c> {
     positions: Positions,
     stamp: Option<TxStamp>,
     transactions: Transactions,
+    streamed_from: Option<Xid>,
     /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
     replay: Option<Replay>,
     publication: Event,
@@ -90,7 +91,17 @@ struct Needs {
 
 impl<'c> Streaming<'c> {
     pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
-        let Opened { state, author, stream, proto_version, sql, source_sql, fold, publication } = opened;
+        let Opened {
+            state,
+            author,
+            stream,
+            proto_version,
+            sql,
+            source_sql,
+            fold,
+            streamed_from,
+            publication,
+        } = opened;
         let buffers = Buffers::new(Arc::clone(&context.gauge), &state, context.config.types.refuses_loss());
         for table in state.tables.values() {
             let Totals { rows, files, bytes } = table.totals;
@@ -126,6 +137,7 @@ impl<'c> Streaming<'c> {
             positions,
             stamp: None,
             transactions,
+            streamed_from,
             replay: None,
             publication,
             events: Vec::new(),
@@ -178,9 +190,9 @@ impl<'c> Streaming<'c> {
     /// Where open transactions are the trouble, the next stream has none: it would only meet the same again.
     fn without_streaming(&mut self, error: Error) -> Error {
         if self.transactions.is_out_of_room() {
-            self.context.commits_only = true;
-        } else if self.context.streams() && source::is_internal(&error) {
-            self.context.commits_only = true;
+            self.context.commits_only = CommitsOnly::Always;
+        } else if self.streamed_from.is_some() && source::is_internal(&error) {
+            self.context.commits_only = CommitsOnly::Always;
             return Error::new(error.kind(), "Postgres failed while it sent open transactions").caused_by(error).hint(
                 "until the next start transactions are read once they have committed, as with `source.streaming = \"off\"`; nothing is lost",
             );
@@ -382,7 +394,7 @@ impl<'c> Streaming<'c> {
             Error::transient("the server did not tell in time how subtransactions ended")
         })??;
         let Some(rolled_back) = rolled_back else {
-            self.context.commits_only = true;
+            self.context.commits_only = CommitsOnly::Always;
             return Err(Error::transient("the server does not know any more how subtransactions of a streamed transaction ended").hint(
                 "until the next start transactions are read once they have committed, as with `source.streaming = \"off\"`; nothing is lost",
             ));
@@ -418,6 +430,7 @@ impl<'c> Streaming<'c> {
         let message = self.decoder.decode(frame).map_err(undecodable)?;
         match &message {
             Message::StreamStart(start) => {
+                self.refuse_older(start)?;
                 self.transactions.start(start).map_err(|error| senseless(after, error))?;
             }
             Message::StreamStop => self.transactions.stop(),
@@ -431,6 +444,21 @@ impl<'c> Streaming<'c> {
             message => return self.fold(message),
         }
         Ok(None)
+    }
+
+    /// Of a transaction that it reads again from before the start of the stream, Postgres (14 to 18) may not see its own DDL while it is
+    /// open: it sends rows without a new column, or cannot find a truncated table (`could not map filenumber`). At the commit it does.
+    fn refuse_older(&mut self, start: &StreamStart) -> Result<()> {
+        let Some(from) = self.streamed_from else { return Ok(()) };
+        // Ids wrap around.
+        if !start.first_segment || start.xid.0.wrapping_sub(from.0).cast_signed() >= 0 {
+            return Ok(());
+        }
+        self.context.commits_only = CommitsOnly::NextStream;
+        Err(Error::transient(format!(
+            "transaction {} was open when the stream began: it is read once it has committed, as all are until the stream begins anew",
+            start.xid.0
+        )))
     }
 
     fn fold(&mut self, message: &Message<'_>) -> Result<Option<Needs>> {

@@ -19,7 +19,9 @@ use crate::error::{Error, Result};
 pub use super::published::{
     IdentityProblem, IdentityReason, Publication, identity_problems, publication, publication_members,
 };
-pub use super::server::{OpenTransaction, ServerFacts, oldest_transaction, rolled_back, server, written_lsn};
+pub use super::server::{
+    OpenTransaction, ServerFacts, next_xid, oldest_transaction, rolled_back, server, written_lsn,
+};
 
 /// Everything about the tables of these publications: what is published, what lies above it (the root of a published
 /// leaf) and below it (the leaves of a published root, which the stream announces as well).

@@ -114,6 +114,18 @@ const WRITTEN: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_rep
 /// `SizeOfXLogShortPHD` and, on the first page of a segment, `SizeOfXLogLongPHD` of `xlog_internal.h`.
 const PAGE_HEADER_BYTES: [u64; 2] = [24, 40];
 
+/// The id that the next transaction gets, or one that a transaction got meanwhile.
+pub async fn next_xid(sql: &Sql) -> Result<Xid> {
+    let rows = sql.query("next transaction id", NEXT_XID, &[]).await?;
+    let row = rows.first().ok_or_else(|| Error::transient("the source told no transaction id"))?;
+    Ok(Xid(FIRST_NORMAL_XID.wrapping_add_signed(get(row, 0)?)))
+}
+
+/// An age is the distance to the next id, and the smaller ids are never any age.
+const NEXT_XID: &str = "SELECT age('3'::xid)";
+/// `FirstNormalTransactionId` of `transam.h`.
+const FIRST_NORMAL_XID: u32 = 3;
+
 /// Which of these (sub)transactions rolled back, of a top transaction whose commit was streamed. `None` if the server has forgotten.
 ///
 /// The wire has the low half of a transaction id only, so the ids have to be of the last two billion. One that committed may still
