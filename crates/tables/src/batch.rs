@@ -6,20 +6,21 @@
 //! that the stream left out is named in `_cdc_unchanged`; a NULL is otherwise Postgres's own.
 //! Fails: [`CellError`]; the builder then holds half of a row and refuses everything after.
 
+mod sparse;
+
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, ListArray, MapArray, NullBufferBuilder, RecordBatch, StringArray, StringBuilder,
-    StructArray, TimestampMicrosecondArray,
+    ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use pgoutput::{Cell, Lsn};
 
-use crate::binary;
+use self::sparse::{Sparse, Texts};
 use crate::change::{Change, Image, Plan, TxStamp};
-use crate::columns::{ColumnBuilder, Landed, Refusal, render, reserve};
+use crate::columns::{ColumnBuilder, Landed, Refusal, reserve};
 use crate::schema::{Column, METADATA_COLUMNS, TableSchema, UTC};
 use crate::types::Loss;
 
@@ -238,7 +239,7 @@ impl BatchBuilder {
                 }
                 appended.raw_cells += 1;
                 count_loss(losses, place.unwrap_or_default(), loss);
-                metadata.raw(column, cell, scratch)
+                metadata.raw.add(metadata.ops.len(), column, cell, scratch)
             });
             appended.bytes += raw_bytes.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
         }
@@ -288,18 +289,7 @@ struct Metadata {
     relations: Vec<(usize, Arc<str>)>,
     unchanged: Sparse,
     unchanged_names: StringBuilder,
-    raw: Sparse,
-    raw_keys: StringBuilder,
-    raw_values: StringBuilder,
-}
-
-/// Offsets of a list or map column that most rows leave NULL.
-#[derive(Default)]
-struct Sparse {
-    /// Entries of all rows so far.
-    entries: usize,
-    /// Rows that have any, each with the number of entries at its end.
-    rows: Vec<(usize, usize)>,
+    raw: Texts,
 }
 
 impl Metadata {
@@ -330,27 +320,6 @@ impl Metadata {
         Ok(name.len() + ENTRY_BYTES)
     }
 
-    /// Keeps the exact text of a cell of the row at hand.
-    fn raw(&mut self, column: &Column, cell: Cell<'_>, scratch: &mut Vec<u8>) -> Result<usize, Refusal> {
-        scratch.clear();
-        match cell {
-            Cell::Null | Cell::Unchanged => {}
-            Cell::Text(bytes) => escape_invalid(bytes, scratch),
-            Cell::Binary(bytes) => {
-                let mut text = Vec::new();
-                render(&column.codec, bytes, &mut text)?;
-                escape_invalid(&text, scratch);
-            }
-        }
-        let text = std::str::from_utf8(scratch).map_err(|_| Refusal::Malformed)?;
-        reserve(self.raw_keys.values_slice().len(), column.name.len())?;
-        reserve(self.raw_values.values_slice().len(), text.len())?;
-        self.raw_keys.append_value(&column.name);
-        self.raw_values.append_value(text);
-        self.raw.add(self.ops.len());
-        Ok(column.name.len() + text.len() + 2 * ENTRY_BYTES)
-    }
-
     /// The arrays, in the order of [`METADATA_COLUMNS`].
     fn finish(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>, CellError> {
         let rows = self.ops.len();
@@ -363,7 +332,7 @@ impl Metadata {
         let commit_times = of_stamps(|stamp| stamp.commit_time_unix_micros);
         let data_type = |place: usize| schema.fields().get(place).map(|field| field.data_type());
         let unchanged = self.finish_unchanged(rows, data_type(6))?;
-        let raw = self.finish_raw(rows, data_type(7))?;
+        let raw = self.raw.finish(rows, data_type(7))?;
         Ok(vec![
             Arc::new(StringArray::try_new(op_offsets, Buffer::from_vec(ops), None)?),
             Arc::new(Int64Array::from(of_stamps(|stamp| stamp.commit_lsn.as_i64()))),
@@ -397,69 +366,12 @@ impl Metadata {
         let names = Arc::new(self.unchanged_names.finish());
         Ok(Arc::new(ListArray::try_new(FieldRef::clone(element), offsets, names, validity)?))
     }
-
-    fn finish_raw(&mut self, rows: usize, data_type: Option<&DataType>) -> Result<ArrayRef, CellError> {
-        let Some(DataType::Map(entry, is_sorted)) = data_type else { return Err(CellError::Broken) };
-        let DataType::Struct(fields) = entry.data_type() else { return Err(CellError::Broken) };
-        let (offsets, validity) = std::mem::take(&mut self.raw).finish(rows)?;
-        let (keys, values) = (Arc::new(self.raw_keys.finish()), Arc::new(self.raw_values.finish()));
-        let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
-        Ok(Arc::new(MapArray::try_new(FieldRef::clone(entry), offsets, entries, validity, *is_sorted)?))
-    }
 }
 
 /// Values that come in runs, each with its count, of so many rows in all.
 fn runs<T>(starts: &[(usize, T)], rows: usize) -> impl Iterator<Item = (&T, usize)> {
     let ends = starts.iter().skip(1).map(|(start, _)| *start).chain(std::iter::once(rows));
     starts.iter().zip(ends).map(|((start, value), end)| (value, end.saturating_sub(*start)))
-}
-
-impl Sparse {
-    fn add(&mut self, row: usize) {
-        self.entries += 1;
-        match self.rows.last_mut() {
-            Some((last, end)) if *last == row => *end = self.entries,
-            Some(_) | None => self.rows.push((row, self.entries)),
-        }
-    }
-
-    fn finish(
-        self,
-        rows: usize,
-    ) -> Result<(OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>), CellError> {
-        let mut offsets = Vec::with_capacity(rows + 1);
-        let mut validity = NullBufferBuilder::new(rows);
-        let mut before = 0;
-        offsets.push(before);
-        for (row, end) in self.rows {
-            let nulls = row.saturating_sub(offsets.len() - 1);
-            offsets.extend(std::iter::repeat_n(before, nulls));
-            validity.append_n_nulls(nulls);
-            before = i32::try_from(end).map_err(|_| CellError::Broken)?;
-            offsets.push(before);
-            validity.append_non_null();
-        }
-        let nulls = (rows + 1).saturating_sub(offsets.len());
-        offsets.extend(std::iter::repeat_n(before, nulls));
-        validity.append_n_nulls(nulls);
-        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), validity.finish()))
-    }
-}
-
-/// Writes a text as it is if it is UTF-8; otherwise every byte that is not as `\xHH`, and backslashes twice.
-fn escape_invalid(text: &[u8], escaped: &mut Vec<u8>) {
-    if std::str::from_utf8(text).is_ok() {
-        return escaped.extend_from_slice(text);
-    }
-    for chunk in text.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            escaped.extend(std::iter::repeat_n(byte, if byte == b'\\' { 2 } else { 1 }));
-        }
-        for byte in chunk.invalid() {
-            let [high, low] = binary::hex(*byte);
-            escaped.extend_from_slice(&[b'\\', b'x', high, low]);
-        }
-    }
 }
 
 /// A row that cannot be appended: a cell that cannot be read at all, or a plan that is not of this batch.
