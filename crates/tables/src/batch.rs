@@ -16,7 +16,7 @@ use arrow::array::{
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
-use pgoutput::{Cell, Lsn};
+use pgoutput::{Cell, Lsn, OldTuple};
 
 use self::sparse::{Sparse, Texts};
 use crate::change::{Change, Image, Plan, TxStamp};
@@ -39,6 +39,8 @@ pub struct BatchBuilder {
     /// A value that its lake type does not hold is an error.
     refuses_loss: bool,
     losses: Vec<Lossy>,
+    /// Old rows, where the schema has a column for them.
+    before: Option<Before>,
     scratch: Vec<u8>,
 }
 
@@ -66,7 +68,8 @@ impl BatchBuilder {
     /// An empty batch of a table's schema.
     pub fn new(schema: Arc<TableSchema>) -> BatchBuilder {
         let arrow = schema.arrow();
-        let fields = arrow.fields().iter().skip(METADATA_COLUMNS.len());
+        let before = schema.before.then(|| Before::new(&schema));
+        let fields = arrow.fields().iter().skip(METADATA_COLUMNS.len() + usize::from(schema.before));
         let columns: Vec<ColumnBuilder> = schema
             .columns
             .iter()
@@ -81,11 +84,14 @@ impl BatchBuilder {
             columns,
             rows: 0,
             bytes: 0,
-            row_bytes: Metadata::ROW_BYTES + row_bits.div_ceil(8),
+            row_bytes: Metadata::ROW_BYTES
+                + before.as_ref().map_or(0, |_| Before::ROW_BYTES)
+                + row_bits.div_ceil(8),
             lsn_range: None,
             is_broken: false,
             refuses_loss: false,
             losses: Vec::new(),
+            before,
             scratch: Vec::new(),
         }
     }
@@ -115,15 +121,24 @@ impl BatchBuilder {
                 self.check_plan(change.plan, tuple.len())?;
                 let appended = match fill {
                     None => self.append_cells(change.plan, tuple.cells())?,
-                    Some(fill) => self.append_cells(change.plan, filled(tuple.cells(), fill.cells()))?,
+                    Some(fill) => {
+                        self.append_cells(change.plan, filled(tuple.cells(), fill.tuple().cells()))?
+                    }
                 };
                 self.append_absent(change.plan);
                 appended
             }
+            Image::Old(old) => {
+                self.check_plan(change.plan, old.tuple().len())?;
+                let appended = self.append_cells(change.plan, old.tuple().cells())?;
+                self.append_absent(change.plan);
+                appended
+            }
         };
+        let before_bytes = self.append_before(change)?;
         let metadata_bytes = self.metadata.append(stamp, change);
         self.rows += 1;
-        let bytes = self.row_bytes + metadata_bytes + appended.bytes;
+        let bytes = self.row_bytes + metadata_bytes + before_bytes + appended.bytes;
         self.bytes += bytes;
         self.lsn_range = Some(match self.lsn_range {
             None => (stamp.commit_lsn, stamp.commit_lsn),
@@ -139,7 +154,12 @@ impl BatchBuilder {
             return Err(CellError::Broken);
         }
         self.is_broken = true;
+        let rows = self.rows;
         let mut arrays = self.metadata.finish(&self.arrow)?;
+        if let Some(before) = &mut self.before {
+            let field = self.arrow.fields().get(METADATA_COLUMNS.len());
+            arrays.push(before.texts.finish(rows, field.map(|field| field.data_type()))?);
+        }
         for column in &mut self.columns {
             arrays.push(column.finish()?);
         }
@@ -181,11 +201,13 @@ impl BatchBuilder {
         let wire_bytes = match change.image {
             Image::Empty => 0,
             Image::Row { tuple, fill } => {
-                tuple.wire_bytes().saturating_add(fill.map_or(0, |fill| fill.wire_bytes()))
+                tuple.wire_bytes().saturating_add(fill.map_or(0, |fill| fill.tuple().wire_bytes()))
             }
+            Image::Old(old) => old.tuple().wire_bytes(),
         };
         // A byte of an invalid text takes four in `_cdc_raw`; one of a bit string is eight digits, here and there.
-        let more = wire_bytes.saturating_mul(16).saturating_add(change.plan.relation.len());
+        let names = self.before.as_ref().map_or(0, |before| before.names_bytes);
+        let more = wire_bytes.saturating_mul(16).saturating_add(change.plan.relation.len().max(names));
         reserve(self.bytes, more).is_ok()
     }
 
@@ -246,6 +268,13 @@ impl BatchBuilder {
         Ok(appended)
     }
 
+    /// Keeps the old row in so far as it is known, in files that have a column for it; what it took.
+    fn append_before(&mut self, change: &Change<'_, '_>) -> Result<usize, CellError> {
+        let BatchBuilder { schema, before, scratch, rows, .. } = self;
+        let (Some(before), Some(old)) = (before, change.old()) else { return Ok(0) };
+        before.append(*rows, schema, change.plan, old, scratch)
+    }
+
     /// Columns that the relation does not have read NULL.
     fn append_absent(&mut self, plan: &Plan) {
         if plan.columns.len() == self.columns.len() {
@@ -277,6 +306,56 @@ fn filled<'a>(
         // T24: a NULL beside an unchanged value is no value; the old tuple held the key alone.
         (cell @ (Cell::Null | Cell::Unchanged | Cell::Text(_) | Cell::Binary(_)), _) => cell,
     })
+}
+
+/// The column of old rows.
+struct Before {
+    texts: Texts,
+    /// The names of all columns together, which an old row has at most.
+    names_bytes: usize,
+}
+
+impl Before {
+    /// An offset and validity.
+    const ROW_BYTES: usize = ENTRY_BYTES;
+
+    fn new(schema: &TableSchema) -> Before {
+        let names_bytes = schema.columns.iter().map(|column| column.name.len()).sum();
+        Before { texts: Texts::default(), names_bytes }
+    }
+
+    /// Adds the cells that Postgres sent of the old row. A NULL that only stands for a column that was not sent is none of them
+    /// (T08, T24): those of an identity are never NULL.
+    fn append(
+        &mut self,
+        row: usize,
+        schema: &TableSchema,
+        plan: &Plan,
+        old: OldTuple<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<usize, CellError> {
+        let knows_nulls = match old {
+            OldTuple::Key(_) => false,
+            OldTuple::Full(_) => plan.old_is_whole,
+        };
+        let (cells, columns) = (old.tuple().len(), plan.columns.len());
+        if cells != columns {
+            return Err(CellError::CellCount { relation: plan.relation.as_ref().into(), cells, columns });
+        }
+        let mut bytes = 0;
+        for (cell, index) in old.tuple().cells().zip(&plan.columns) {
+            if cell == Cell::Null && !knows_nulls {
+                continue;
+            }
+            let place = usize::try_from(*index).ok();
+            let Some(column) = place.and_then(|place| schema.columns.get(place)) else {
+                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+            };
+            let added = self.texts.add(row, column, cell, scratch);
+            bytes += added.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
+        }
+        Ok(bytes)
+    }
 }
 
 /// The columns that every file begins with.

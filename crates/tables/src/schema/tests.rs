@@ -34,7 +34,7 @@ fn numeric(name: &str, precision: i32, scale: i32) -> ColumnSpec {
 impl TableSchema {
     /// The next version, made without the catalogs.
     fn evolved(&self, columns: &[ColumnSpec], key: &[String]) -> Option<TableSchema> {
-        self.evolve(columns, key, &Catalog::default()).map(|evolution| evolution.schema)
+        self.evolve(columns, key, self.before, &Catalog::default()).map(|evolution| evolution.schema)
     }
 }
 
