@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use pgoutput::{Cell, Lsn, OldTuple};
 
-use self::sparse::{Sparse, Texts};
+use self::sparse::{SPARSE_ROW_BYTES, Sparse, Texts};
 use crate::change::{Change, Image, Plan, TxStamp};
 use crate::columns::{ColumnBuilder, Landed, Refusal, reserve};
 use crate::schema::{Column, METADATA_COLUMNS, TableSchema, UTC};
@@ -354,7 +354,7 @@ impl Before {
             let added = self.texts.add(row, column, cell, scratch);
             bytes += added.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
         }
-        Ok(bytes)
+        Ok(if bytes > 0 { bytes + SPARSE_ROW_BYTES } else { 0 })
     }
 }
 

@@ -107,6 +107,9 @@ impl Texts {
     }
 }
 
+/// What [`Sparse`] keeps of a row that is not NULL.
+pub(super) const SPARSE_ROW_BYTES: usize = size_of::<(usize, usize)>();
+
 /// A text as it is if it is UTF-8; otherwise every byte that is not as `\xHH`, and backslashes twice.
 fn escape_invalid(text: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(text) {

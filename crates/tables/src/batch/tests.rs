@@ -1,3 +1,5 @@
+mod before;
+
 use arrow::array::{Array, AsArray, PrimitiveArray};
 use arrow::datatypes::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
@@ -10,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::change::{Op, TableIndex};
-use crate::schema::ColumnSpec;
+use crate::schema::{BEFORE_COLUMN, ColumnSpec};
 use crate::types::{Codec, LakeType, RecordField, Resolved, TypeCatalog};
 
 const INT4: u32 = 23;
@@ -361,7 +363,13 @@ fn plan_of_forms(columns: &[(&str, Codec, &str)]) -> Plan {
     };
     let specs: Vec<ColumnSpec> = columns.iter().map(spec).collect();
     let schema = Arc::new(TableSchema::new(&specs, vec![]));
-    Plan { schema, relation: "public.t".into(), columns: (0..).take(columns.len()).collect(), key: vec![0], old_is_whole: true }
+    Plan {
+        schema,
+        relation: "public.t".into(),
+        columns: (0..).take(columns.len()).collect(),
+        key: vec![0],
+        old_is_whole: true,
+    }
 }
 
 /// Every field of a written file with its id, what marks it, and how often it may be there.

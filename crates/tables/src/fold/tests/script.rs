@@ -13,7 +13,7 @@ use arrow::array::{Array, AsArray};
 use pgoutput::encode::{TupleBuilder, encode};
 use pgoutput::{
     Begin, Cell, Commit, Decoder, Delete, Insert, Logical, Lsn, Message, Oid, OldTuple, Options, Origin,
-    PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Tuple, Type, Update, Xid,
+    PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Type, Update, Xid,
 };
 
 use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
@@ -588,7 +588,8 @@ fn line(change: &Change<'_, '_>) -> String {
         Image::Empty => return line,
     };
     line.push_str(" |");
-    let fills: Vec<Cell<'_>> = fill.map_or_else(Vec::new, |fill: OldTuple<'_>| fill.tuple().cells().collect());
+    let fills: Vec<Cell<'_>> =
+        fill.map_or_else(Vec::new, |fill: OldTuple<'_>| fill.tuple().cells().collect());
     for (at, (cell, column)) in tuple.cells().zip(&plan.columns).enumerate() {
         let name = &plan.schema.columns[usize::try_from(*column).unwrap()].name;
         let old = fills.get(at).copied().filter(|cell| !matches!(cell, Cell::Null | Cell::Unchanged));

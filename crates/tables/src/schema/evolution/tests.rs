@@ -182,8 +182,9 @@ fn t40_a_changed_type_is_said() {
         assert_eq!(evolution.stale, [Stale { column: "a".to_owned(), reason: StaleReason::TypeChanged }]);
     }
     // Renamed and of another type at once.
-    let both =
-        before.evolve(&of("b", TEXT), &[], false, &catalog(&self::facts("id=1 b=2"), &of("b", TEXT))).unwrap();
+    let both = before
+        .evolve(&of("b", TEXT), &[], false, &catalog(&self::facts("id=1 b=2"), &of("b", TEXT)))
+        .unwrap();
     assert_eq!(shown(&both.schema), "100:id 101:b- 102:b_2=b");
     assert_eq!(both.stale.len(), 1);
 }
