@@ -271,7 +271,8 @@ impl BatchBuilder {
     /// Keeps the old row in so far as it is known, in files that have a column for it; what it took.
     fn append_before(&mut self, change: &Change<'_, '_>) -> Result<usize, CellError> {
         let BatchBuilder { schema, before, scratch, rows, .. } = self;
-        let (Some(before), Some(old)) = (before, change.old()) else { return Ok(0) };
+        let Some(before) = before else { return Ok(0) };
+        let Some(old) = change.old() else { return Ok(0) };
         before.append(*rows, schema, change.plan, old, scratch)
     }
 
