@@ -15,14 +15,33 @@ use testkit::{Cluster, Pipeline, oracle, scenario};
 /// What the log may say, beside nothing.
 const LEAVES_DIFFER: &str = "a leaf has another replica identity than its root";
 
+/// How a script is played.
+#[derive(Clone, Copy, Default)]
+struct Play<'a> {
+    /// The lakes have `_cdc_before`.
+    before: bool,
+    /// The daemon halts and says these words.
+    halts_with: Option<&'a str>,
+}
+
 /// Plays a script of `tests/oracle` into one lake for each of its publications.
 pub(crate) fn play(version: u32, script: &str, publications: &[&str], format: &'static str) -> Result<()> {
-    play_until(version, script, publications, format, None)
+    play_until(version, script, publications, format, Play::default())
+}
+
+/// The same with the old rows beside the new ones.
+pub(crate) fn play_with_before(
+    version: u32,
+    script: &str,
+    publications: &[&str],
+    format: &'static str,
+) -> Result<()> {
+    play_until(version, script, publications, format, Play { before: true, halts_with: None })
 }
 
 /// Plays a script whose changes no lake can hold: the daemon halts, and says these words.
 pub(crate) fn play_and_halt(version: u32, script: &str, publication: &str, words: &str) -> Result<()> {
-    play_until(version, script, &[publication], "text", Some(words))
+    play_until(version, script, &[publication], "text", Play { before: false, halts_with: Some(words) })
 }
 
 fn play_until(
@@ -30,7 +49,7 @@ fn play_until(
     script: &str,
     publications: &[&str],
     format: &'static str,
-    halts_with: Option<&str>,
+    Play { before, halts_with }: Play<'_>,
 ) -> Result<()> {
     scenario(seconds(240), async |stage| {
         let cluster = Cluster::start(stage, version, &[]).await?;
@@ -51,6 +70,7 @@ fn play_until(
             (*publication).clone_into(&mut settings.publication);
             (*publication).clone_into(&mut settings.slot);
             settings.format = format;
+            settings.before = if before { vec!["*.*".to_owned()] } else { Vec::new() };
             let pipeline = Pipeline::new(stage, publication, settings)?;
             // Some tables have no identity, and only ever get inserts: then this is no success, and goes on.
             pipeline.run(&["setup", "--apply"]).await?;
@@ -83,6 +103,7 @@ fn play_until(
                 format!("{}={}", pipeline.settings.publication, pipeline.lake_url()),
             ]);
         }
+        check.extend(before.then(|| "--before".to_owned()));
         let check: Vec<&str> = check.iter().map(String::as_str).collect();
         run(&check).await
     })

@@ -36,6 +36,9 @@ class Identity:
         for root in KINDS:
             for leaf in KINDS:
                 self.tree(hand, root, leaf)
+        # Its partitions come later, and do not copy its identity.
+        hand.ddl(f"create table i.grown ({COLUMNS}, primary key (id, bucket)) partition by list (bucket)")
+        hand.ddl("alter table i.grown replica identity full")
         hand.ddl("create table i.filtered (id int8, z int4, doc text, note text, primary key (id, z))")
         hand.ddl("alter table i.filtered alter doc set storage external")
         hand.ddl("create table i.filtered_full (like i.filtered including all)")
@@ -74,6 +77,11 @@ class Identity:
             for leaf in KINDS:
                 # Postgres asks the leaf only.
                 self.rows(hand, f"i.tree_{root}_{leaf}", base, leaf != "nothing", True)
+        hand.ddl(f"create table i.grown_{round_number} partition of i.grown for values in ({round_number})")
+        hand.insert("i.grown", ["id", "bucket", "code", "n"], ", ".join(f"({base + n}, {round_number}, 'code', {n})" for n in range(3)))
+        hand.update("i.grown", "n = null", f"id = {base}")
+        hand.update("i.grown", f"id = {base + 3}", f"id = {base + 1}")
+        hand.delete("i.grown", f"id in ({base}, {base + 2})")
         for step, kind in enumerate(("full", "index", "nothing", "default", "index", "full", "default")):
             set_identity(hand, "i.one_changed", kind)
             self.rows(hand, "i.one_changed", base * 10 + step * 10, kind != "nothing", True)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cells
-from verify import METADATA, SETTINGS, SHOWN, Differences, find, lsn, quoted, shown
+from verify import BEFORE, METADATA, SETTINGS, SHOWN, Differences, find, lsn, quoted, shown
 
 DUCKDB = duckdb.connect()
 # Names of types and relations are printed with their schema, as the daemon's session has it.
@@ -229,8 +229,11 @@ SCHEMA = "schema version"
 # --- comparison ---
 
 
-class Expected(collections.namedtuple("Expected", "op leaf cells must old")):
-    """A row that the lake must have. `cells` must be exact or have their text in `_cdc_raw`; those not in `must` may be left out."""
+class Expected(collections.namedtuple("Expected", "op leaf cells must old before", defaults=[None])):
+    """A row that the lake must have. `cells` must be exact or have their text in `_cdc_raw`; those not in `must` may be left out.
+
+    `before` is what `_cdc_before` must say, where a lake has it.
+    """
 
 
 def expect(changes, table, via_root, passes, rows):
@@ -256,7 +259,10 @@ def expect(changes, table, via_root, passes, rows):
             wanted.append(Expected("I", leaf, new, whole, old))
             continue
         is_full = change.leaf_identity == "f" and (change.root_identity == "f" or not via_root)
-        deleted = Expected("D", leaf, old, whole if is_full or not key else set(key), None)
+        # What Postgres sends of an old row: all, or the key. A NULL counts only where root and leaf are FULL (T24).
+        known = whole if change.leaf_identity == "f" or not key else set(key)
+        before = {name: text for name, text in old.items() if name in known and (is_full or text is not None)}
+        deleted = Expected("D", leaf, old, whole if is_full or not key else set(key), None, before)
         if op == "D":
             wanted.append(deleted)
         elif key and all(old[name] == new[name] for name in key):
@@ -264,13 +270,15 @@ def expect(changes, table, via_root, passes, rows):
             if ops[at:at + 2] == ["D", "I"]:
                 wanted += [deleted, Expected("I", leaf, new, whole, old)]
             else:
-                wanted.append(Expected("U", leaf, new, whole, old))
+                # A key that stays is sent only if it is out of line (T09).
+                is_sent = change.leaf_identity == "f" or any(len(old[name]) > 2000 for name in key)
+                wanted.append(Expected("U", leaf, new, whole, old, before if is_sent else None))
         else:
             wanted += [deleted, Expected("I", leaf, new, whole, old)]
     return wanted
 
 
-def compare(journal_path, url, via_root, wrong, tally, wants=None, filters=None):
+def compare(journal_path, url, via_root, wrong, tally, wants=None, filters=None, has_before=False):
     """Compares a lake with the tables of a journal that it should have. Returns the lake; `tally` counts for people to see."""
     with open(journal_path, "rb") as file:
         changes, tables = pickle.load(file)
@@ -290,6 +298,10 @@ def compare(journal_path, url, via_root, wrong, tally, wants=None, filters=None)
             continue
         wanted = expect(of_table, table, via_root, passes, rows)
         compare_table(table, wanted, rows, wrong, tally)
+        if has_before:
+            compare_before(table, wanted, rows, wrong, tally)
+        elif BEFORE in rows.table.column_names:
+            wrong.add("unexpected column", f"{name}.{BEFORE}")
         compare_readers(name, rows, wrong)
         tally["tables"] += 1
     return lake
@@ -344,8 +356,21 @@ def compare_table(table, wanted, rows, wrong, tally):
         if unchanged[i] != used_unchanged[i]:
             wrong.add("stray unchanged", f"{name} change {i}: {sorted(unchanged[i] - used_unchanged[i])}")
     for field in have.schema:
-        if field.name not in METADATA and field.name not in rows.names.values() and have[field.name].null_count != have.num_rows:
+        if field.name not in METADATA + [BEFORE] and field.name not in rows.names.values() and have[field.name].null_count != have.num_rows:
             wrong.add("unexpected column", f"{name}.{field.name}")
+
+
+def compare_before(table, wanted, rows, wrong, tally):
+    """What is known of the old row, exactly as Postgres printed it then; and of no row more than that."""
+    have = rows.table
+    if BEFORE not in have.column_names:
+        wrong.add("missing column", f"{table.full_name}.{BEFORE}")
+        return
+    for i, (row, entries) in enumerate(zip(wanted, have[BEFORE].to_pylist())):
+        want = row.before and {rows.names[name]: text if text is None else cells.raw_text(text) for name, text in row.before.items()}
+        if (None if entries is None else sorted(entries)) != (None if want is None else sorted(want.items())):
+            wrong.add("old row", f"{table.full_name} change {i} {row.op}: lake {shown(entries)}, source {shown(want)}")
+        tally["old rows" if entries is not None else "rows without an old row"] += 1
 
 
 def compare_readers(name, rows, wrong):
@@ -406,13 +431,14 @@ def run(doc, scene):
     parser.add_argument("--journal")
     parser.add_argument("--round", type=int, default=1)
     parser.add_argument("--lake", action="append", default=[], help="publication=url")
+    parser.add_argument("--before", action="store_true", help="the lakes have the old rows")
     arguments = parser.parse_args()
     try:
         if arguments.command == "check":
             wrong, tally = Differences(), collections.Counter()
             for lake in arguments.lake:
                 publication, url = lake.split("=", 1)
-                compare(arguments.journal, url, publication.endswith("root"), wrong, tally, **scene.compared(publication))
+                compare(arguments.journal, url, publication.endswith("root"), wrong, tally, has_before=arguments.before, **scene.compared(publication))
             sys.exit(finish(wrong, tally))
         hand = Journal(arguments.dsn)
         if arguments.command == "create":

@@ -52,9 +52,9 @@ def check(arguments):
     lakes, tally = [], collections.Counter()
     is_core = lambda table: "_core_" in table or ".large_" in table
     for url in arguments.lake:
-        lakes.append(journal.compare(arguments.journal, url, False, wrong, tally))
+        lakes.append(journal.compare(arguments.journal, url, False, wrong, tally, has_before=True))
     for url in arguments.core:
-        lakes.append(journal.compare(arguments.journal, url, False, wrong, tally, is_core))
+        lakes.append(journal.compare(arguments.journal, url, False, wrong, tally, is_core, has_before=True))
     for i, other in enumerate(lakes[1:], start=1):
         journal.compare_lakes(lakes[0], other, wrong, is_core if i >= len(arguments.lake) else None)
     return journal.finish(wrong, tally)

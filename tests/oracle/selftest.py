@@ -51,6 +51,8 @@ METADATA = [
     field("_cdc_unchanged", pa.list_(field("element", pa.string(), 9)), 7),
     field("_cdc_raw", pa.map_(field("key", pa.string(), 10).with_nullable(False), field("value", pa.string(), 11)), 8),
 ]
+# Not in every file.
+BEFORE = field("_cdc_before", pa.map_(field("key", pa.string(), 13).with_nullable(False), field("value", pa.string(), 14)), 12)
 ORDERS = [
     ("id", pa.int64()), ("bucket", pa.int32()), ("note", pa.string()), ("doc", pa.string()), ("amount", pa.decimal128(12, 2)),
     ("ratio", pa.float32()), ("exact", pa.string()), ("day", pa.date32()), ("at", pa.timestamp("us", "UTC")), ("wall", pa.timestamp("us")),
@@ -72,6 +74,8 @@ ONE = {"id": 1, "bucket": 1, "note": "first", "doc": "a long document", "amount"
 TWO = {"id": 2, "bucket": 2, "note": None, "doc": "moved document", "amount": decimal.Decimal("-0.01"), "ratio": float("nan"), "exact": "1.500",
        "day": datetime.date(9999, 12, 31), "at": datetime.datetime(1, 1, 1, tzinfo=UTC), "wall": datetime.datetime(1, 1, 1),
        "clock": "01:02:03.400000", "paid": False, "raw": b"", "tags": [], "moods": None, "padded": None}
+ONE_TEXT = [("id", "1"), ("note", "first"), ("doc", "a long document"), ("ratio", "0.1"), ("day", "2026-08-01"),
+            ("at", "2026-08-01 12:00:00.25+00"), ("clock", "24:00:00"), ("paid", "t"), ("raw", "\\x00ff"), ("tags", '{a,NULL,"b,c"}')]
 TWO_RAW = [("day", "infinity"), ("at", "-infinity"), ("wall", "0044-03-15 10:00:00 BC")]
 
 
@@ -87,8 +91,8 @@ def lake():
             stamp("I", 300, 3, leaf2) | {**ONE, "id": 3, "bucket": 2},
         ]),
         "2-a": ("orders", [
-            stamp("U", 400, 1, leaf1, ["doc"]) | {**ONE, "note": "changed", "doc": None},
-            stamp("D", 400, 2, leaf2) | {"id": 3, "bucket": 2},
+            stamp("U", 400, 1, leaf1, ["doc"]) | {**ONE, "note": "changed", "doc": None, "_cdc_before": ONE_TEXT},
+            stamp("D", 400, 2, leaf2) | {"id": 3, "bucket": 2, "_cdc_before": [("id", "3"), ("bucket", "2")]},
             stamp("D", 400, 3, leaf2) | {"id": 2, "bucket": 2},
             stamp("I", 400, 4, leaf2, ["doc"], TWO_RAW) | {**TWO, "id": 20, "doc": None},
         ]),
@@ -96,7 +100,7 @@ def lake():
             stamp("I", 500, 1, ledger) | {"account": 1, "entry": "x"},
             stamp("I", 500, 2, ledger) | {"account": 1, "entry": "x"},
             stamp("I", 500, 3, ledger) | {"account": 2, "entry": "y"},
-            stamp("D", 500, 4, ledger) | {"account": 2, "entry": "y"},
+            stamp("D", 500, 4, ledger) | {"account": 2, "entry": "y", "_cdc_before": [("account", "2"), ("entry", "y")]},
             stamp("I", 500, 5, ledger) | {"account": 2, "entry": None},
         ]),
     }
@@ -104,7 +108,8 @@ def lake():
 
 def write(folder, files, partition="cdc_date=2026-08-01/cdc_hour=12"):
     for name, (table, rows) in files.items():
-        fields = METADATA + [field(n, kind, 100 + i) for i, (n, kind) in enumerate(ORDERS if table == "orders" else LEDGER)]
+        before = [BEFORE] if any("_cdc_before" in row for row in rows) else []
+        fields = METADATA + before + [field(n, kind, 100 + i) for i, (n, kind) in enumerate(ORDERS if table == "orders" else LEDGER)]
         path = os.path.join(folder, "oracle", table, "data", partition)
         os.makedirs(path, exist_ok=True)
         complete = [{f.name: row.get(f.name) for f in fields} for row in rows]
@@ -147,6 +152,11 @@ BROKEN = {
     "a clamped value without its text": (edited("2-a", 3, _cdc_raw=None), "different value"),
     "a change of nothing": (edited("2-a", 1, id=4), "unknown row"),
     "a wrong cell in a table without key": (edited("2-b", 0, entry="z"), "missing row"),
+    "a wrong old value": (edited("2-a", 0, _cdc_before=[("note", "changed")]), "wrong old row"),
+    "NULL for an old value": (edited("2-a", 1, _cdc_before=[("id", "3"), ("amount", None)]), "wrong old row"),
+    "an old row of nothing": (edited("2-a", 1, _cdc_before=[]), "wrong old row"),
+    "an old row of an insertion": (edited("2-a", 3, _cdc_before=[("id", "2")]), "wrong old row"),
+    "a wrong old value in a table without key": (edited("2-b", 3, _cdc_before=[("entry", None)]), "wrong old row"),
     "a wrong order": (edited("1-a", 0, _cdc_lsn=350), "order in file"),
 }
 

@@ -10,6 +10,7 @@ Reads every *.parquet by a plain glob with PyArrow, and counts with DuckDB. Chec
   * no (_cdc_lsn, _cdc_seq) occurs twice over all files, and no number is missing inside a transaction;
   * the current state of every table, derived by the reading rules, equals SELECT * column by column, where columns are known by
     their field ids, so that renamed ones go on, and rows from before a column have its initial default;
+  * what stands in `_cdc_before` is what the row was before, by the same rules;
   * PyArrow and DuckDB see the same rows.
 
 Exit code 0: equal. 1: not, and the differences are printed. 2: it could not be checked.
@@ -37,6 +38,8 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 METADATA = ["_cdc_op", "_cdc_lsn", "_cdc_seq", "_cdc_commit_ts", "_cdc_xid", "_cdc_relation", "_cdc_unchanged", "_cdc_raw"]
+# Only in files of tables that were to have it.
+BEFORE, BEFORE_ID = "_cdc_before", 12
 SHAPE = re.compile(r"^(?P<schema>[^/]+)/(?P<table>[^/]+)/data/cdc_date=(?P<date>\d{4}-\d\d-\d\d)(/cdc_hour=(?P<hour>\d\d))?/[^/]+\.parquet$")
 # What the server prints must not depend on how the database is set up.
 SETTINGS = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 -c bytea_output=hex -c lc_monetary=C"
@@ -87,7 +90,8 @@ def main():
     if wrong.count:
         print(f"NOT EQUAL: {sum(wrong.count.values())} differences over {len(tables)} tables and {n_files} files")
         sys.exit(1)
-    print(f"equal: {len(tables)} tables, {total} change rows in {n_files} files")
+    old_rows = f", {CHECKED['old rows']} with the old row beside them" if CHECKED["old rows"] else ""
+    print(f"equal: {len(tables)} tables, {total} change rows in {n_files} files{old_rows}")
 
 
 def parse():
@@ -235,11 +239,11 @@ def by_field_id(part, names, defaults):
         return part
     renamed = {}
     for field in part.schema:
-        if field.name not in METADATA:
+        if field.name not in METADATA + [BEFORE]:
             field_id = int(field.metadata[b"PARQUET:field_id"])
             renamed[field.name] = names.get(field_id, f"{field.name} \0 ended")
     part = part.rename_columns([renamed.get(name, name) for name in part.schema.names])
-    for name in METADATA[-2:]:
+    for name in METADATA[-2:] + [BEFORE] * (BEFORE in part.schema.names):
         column = part[name]
         if column.null_count != part.num_rows:
             rows = column.to_pylist()
@@ -267,6 +271,8 @@ def read(paths, table, wrong, names, defaults):
             field = part.schema.field(name) if name in part.schema.names else None
             if field is None or field.metadata is None or field.metadata.get(b"PARQUET:field_id") != str(i).encode():
                 wrong.add("metadata column", f"{os.path.basename(path)} of {table}: {name} is missing or has another field id than {i}")
+        if BEFORE in part.schema.names and part.schema.field(BEFORE).metadata.get(b"PARQUET:field_id") != str(BEFORE_ID).encode():
+            wrong.add("metadata column", f"{os.path.basename(path)} of {table}: {BEFORE} has another field id than {BEFORE_ID}")
         order = part.select(["_cdc_lsn", "_cdc_seq"]).to_pylist()
         positions = [(row["_cdc_lsn"], row["_cdc_seq"]) for row in order]
         if positions != sorted(positions):
@@ -381,9 +387,12 @@ def derive(rows, table, key, columns, wrong, is_lax):
     relation, unchanged = rows["_cdc_relation"].to_pylist(), rows["_cdc_unchanged"].to_pylist()
     keys = list(zip(*(canonical_column(rows, column) for column in columns if column.name in key))) if key else None
     names = {column.name for column in columns}
+    old_rows = OldRows(rows, table, columns, wrong)
     state, deleted = {}, None
     for i in range(n_rows):
         where = f"{table} at {lsn(position[i][0])} seq {position[i][1]}"
+        if old_rows.maps[i] is not None and op[i] not in ("U", "D"):
+            wrong.add("wrong old row", f"{where}: {op[i]} with an old row")
         if op[i] == "T":
             if relation[i] == table:
                 state.clear()
@@ -396,11 +405,14 @@ def derive(rows, table, key, columns, wrong, is_lax):
             continue
         if op[i] == "D":
             gone = state.pop(k, None)
+            old_rows.check(i, gone and gone.place, where)
             if gone is None and not is_lax:
                 wrong.add("unknown row", f"{where}: D of a row that is not there, key {k}")
             deleted = (position[i], gone)
             continue
         before = state.get(k)
+        if op[i] == "U":
+            old_rows.check(i, before and before.place, where)
         if op[i] == "I" and before is not None and not is_lax:
             wrong.add("unknown row", f"{where}: I of a row that is there already, key {k}")
         if op[i] == "U" and before is None and not is_lax:
@@ -421,10 +433,41 @@ def derive(rows, table, key, columns, wrong, is_lax):
     return state
 
 
+class OldRows:
+    """`_cdc_before` of all rows, and what it is held against: the cells of the rows before."""
+
+    def __init__(self, rows, table, columns, wrong):
+        self.maps = rows[BEFORE].to_pylist() if BEFORE in rows.column_names else [None] * rows.num_rows
+        self.columns = {column.name: column for column in columns}
+        is_needed = any(entries is not None for entries in self.maps)
+        self.cells = {column.name: canonical_column(rows, column) for column in columns} if is_needed else {}
+        self.wrong, self.table = wrong, table
+
+    def check(self, i, place, where):
+        """`place` tells for a column which row has its value."""
+        entries = self.maps[i]
+        if entries is None or place is None:
+            return
+        CHECKED["old rows"] += 1
+        if not entries or len({name for name, _ in entries}) != len(entries):
+            self.wrong.add("wrong old row", f"{where}: {shown(entries)}")
+        for name, text in entries:
+            column = self.columns.get(name)
+            if column is None:
+                continue
+            want, have = self.cells[name][place(name)], postgres_text(text, column.kind, column.element)
+            if have != want:
+                self.wrong.add("wrong old row", f"{where}: {name} was {shown(want)}, and the old row has {shown(have)}")
+
+
+CHECKED = collections.Counter()
+
+
 def derive_keyless(rows, table, columns, wrong):
     """Rows without a key are told apart by all their cells."""
     cells = list(zip(*(canonical_column(rows, column) for column in columns)))
     relation = rows["_cdc_relation"].to_pylist()
+    old_rows = OldRows(rows, table, columns, wrong)
     state = collections.Counter()
     for i, (op, unchanged) in enumerate(zip(rows["_cdc_op"].to_pylist(), rows["_cdc_unchanged"].to_pylist())):
         where = f"{table} row {i}"
@@ -436,6 +479,7 @@ def derive_keyless(rows, table, columns, wrong):
             if state[relation[i], cells[i]] <= 0:
                 wrong.add("unknown row", f"{where}: D of a row that is not there: {shown(cells[i])}")
             state[relation[i], cells[i]] -= 1
+            old_rows.check(i, lambda column: i, where)
         elif op == "T":
             state = collections.Counter({k: n for k, n in state.items() if relation[i] != table and k[0] != relation[i]})
         else:

@@ -205,7 +205,7 @@ pub struct Delete<'a> {
 }
 
 /// The row before an update or delete.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OldTuple<'a> {
     /// `K`: only the identity columns have values; every other column is sent as null.
     Key(Tuple<'a>),

@@ -6,20 +6,21 @@
 //! that the stream left out is named in `_cdc_unchanged`; a NULL is otherwise Postgres's own.
 //! Fails: [`CellError`]; the builder then holds half of a row and refuses everything after.
 
+mod sparse;
+
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, ListArray, MapArray, NullBufferBuilder, RecordBatch, StringArray, StringBuilder,
-    StructArray, TimestampMicrosecondArray,
+    ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
-use pgoutput::{Cell, Lsn};
+use pgoutput::{Cell, Lsn, OldTuple};
 
-use crate::binary;
+use self::sparse::{SPARSE_ROW_BYTES, Sparse, Texts};
 use crate::change::{Change, Image, Plan, TxStamp};
-use crate::columns::{ColumnBuilder, Landed, Refusal, render, reserve};
+use crate::columns::{ColumnBuilder, Landed, Refusal, reserve};
 use crate::schema::{Column, METADATA_COLUMNS, TableSchema, UTC};
 use crate::types::Loss;
 
@@ -38,6 +39,8 @@ pub struct BatchBuilder {
     /// A value that its lake type does not hold is an error.
     refuses_loss: bool,
     losses: Vec<Lossy>,
+    /// Old rows, where the schema has a column for them.
+    before: Option<Before>,
     scratch: Vec<u8>,
 }
 
@@ -65,7 +68,8 @@ impl BatchBuilder {
     /// An empty batch of a table's schema.
     pub fn new(schema: Arc<TableSchema>) -> BatchBuilder {
         let arrow = schema.arrow();
-        let fields = arrow.fields().iter().skip(METADATA_COLUMNS.len());
+        let before = schema.before.then(|| Before::new(&schema));
+        let fields = arrow.fields().iter().skip(METADATA_COLUMNS.len() + usize::from(schema.before));
         let columns: Vec<ColumnBuilder> = schema
             .columns
             .iter()
@@ -80,11 +84,14 @@ impl BatchBuilder {
             columns,
             rows: 0,
             bytes: 0,
-            row_bytes: Metadata::ROW_BYTES + row_bits.div_ceil(8),
+            row_bytes: Metadata::ROW_BYTES
+                + before.as_ref().map_or(0, |_| Before::ROW_BYTES)
+                + row_bits.div_ceil(8),
             lsn_range: None,
             is_broken: false,
             refuses_loss: false,
             losses: Vec::new(),
+            before,
             scratch: Vec::new(),
         }
     }
@@ -114,15 +121,24 @@ impl BatchBuilder {
                 self.check_plan(change.plan, tuple.len())?;
                 let appended = match fill {
                     None => self.append_cells(change.plan, tuple.cells())?,
-                    Some(fill) => self.append_cells(change.plan, filled(tuple.cells(), fill.cells()))?,
+                    Some(fill) => {
+                        self.append_cells(change.plan, filled(tuple.cells(), fill.tuple().cells()))?
+                    }
                 };
                 self.append_absent(change.plan);
                 appended
             }
+            Image::Old(old) => {
+                self.check_plan(change.plan, old.tuple().len())?;
+                let appended = self.append_cells(change.plan, old.tuple().cells())?;
+                self.append_absent(change.plan);
+                appended
+            }
         };
+        let before_bytes = self.append_before(change)?;
         let metadata_bytes = self.metadata.append(stamp, change);
         self.rows += 1;
-        let bytes = self.row_bytes + metadata_bytes + appended.bytes;
+        let bytes = self.row_bytes + metadata_bytes + before_bytes + appended.bytes;
         self.bytes += bytes;
         self.lsn_range = Some(match self.lsn_range {
             None => (stamp.commit_lsn, stamp.commit_lsn),
@@ -138,7 +154,12 @@ impl BatchBuilder {
             return Err(CellError::Broken);
         }
         self.is_broken = true;
+        let rows = self.rows;
         let mut arrays = self.metadata.finish(&self.arrow)?;
+        if let Some(before) = &mut self.before {
+            let field = self.arrow.fields().get(METADATA_COLUMNS.len());
+            arrays.push(before.texts.finish(rows, field.map(|field| field.data_type()))?);
+        }
         for column in &mut self.columns {
             arrays.push(column.finish()?);
         }
@@ -180,11 +201,13 @@ impl BatchBuilder {
         let wire_bytes = match change.image {
             Image::Empty => 0,
             Image::Row { tuple, fill } => {
-                tuple.wire_bytes().saturating_add(fill.map_or(0, |fill| fill.wire_bytes()))
+                tuple.wire_bytes().saturating_add(fill.map_or(0, |fill| fill.tuple().wire_bytes()))
             }
+            Image::Old(old) => old.tuple().wire_bytes(),
         };
         // A byte of an invalid text takes four in `_cdc_raw`; one of a bit string is eight digits, here and there.
-        let more = wire_bytes.saturating_mul(16).saturating_add(change.plan.relation.len());
+        let names = self.before.as_ref().map_or(0, |before| before.names_bytes);
+        let more = wire_bytes.saturating_mul(16).saturating_add(change.plan.relation.len().max(names));
         reserve(self.bytes, more).is_ok()
     }
 
@@ -238,11 +261,19 @@ impl BatchBuilder {
                 }
                 appended.raw_cells += 1;
                 count_loss(losses, place.unwrap_or_default(), loss);
-                metadata.raw(column, cell, scratch)
+                metadata.raw.add(metadata.ops.len(), column, cell, scratch)
             });
             appended.bytes += raw_bytes.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
         }
         Ok(appended)
+    }
+
+    /// Keeps the old row in so far as it is known, in files that have a column for it; what it took.
+    fn append_before(&mut self, change: &Change<'_, '_>) -> Result<usize, CellError> {
+        let BatchBuilder { schema, before, scratch, rows, .. } = self;
+        let Some(before) = before else { return Ok(0) };
+        let Some(old) = change.old() else { return Ok(0) };
+        before.append(*rows, schema, change.plan, old, scratch)
     }
 
     /// Columns that the relation does not have read NULL.
@@ -278,6 +309,56 @@ fn filled<'a>(
     })
 }
 
+/// The column of old rows.
+struct Before {
+    texts: Texts,
+    /// The names of all columns together, which an old row has at most.
+    names_bytes: usize,
+}
+
+impl Before {
+    /// An offset and validity.
+    const ROW_BYTES: usize = ENTRY_BYTES;
+
+    fn new(schema: &TableSchema) -> Before {
+        let names_bytes = schema.columns.iter().map(|column| column.name.len()).sum();
+        Before { texts: Texts::default(), names_bytes }
+    }
+
+    /// Adds the cells that Postgres sent of the old row. A NULL that only stands for a column that was not sent is none of them
+    /// (T08, T24): those of an identity are never NULL.
+    fn append(
+        &mut self,
+        row: usize,
+        schema: &TableSchema,
+        plan: &Plan,
+        old: OldTuple<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<usize, CellError> {
+        let knows_nulls = match old {
+            OldTuple::Key(_) => false,
+            OldTuple::Full(_) => plan.old_is_whole,
+        };
+        let (cells, columns) = (old.tuple().len(), plan.columns.len());
+        if cells != columns {
+            return Err(CellError::CellCount { relation: plan.relation.as_ref().into(), cells, columns });
+        }
+        let mut bytes = 0;
+        for (cell, index) in old.tuple().cells().zip(&plan.columns) {
+            if cell == Cell::Null && !knows_nulls {
+                continue;
+            }
+            let place = usize::try_from(*index).ok();
+            let Some(column) = place.and_then(|place| schema.columns.get(place)) else {
+                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+            };
+            let added = self.texts.add(row, column, cell, scratch);
+            bytes += added.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
+        }
+        Ok(if bytes > 0 { bytes + SPARSE_ROW_BYTES } else { 0 })
+    }
+}
+
 /// The columns that every file begins with.
 #[derive(Default)]
 struct Metadata {
@@ -288,18 +369,7 @@ struct Metadata {
     relations: Vec<(usize, Arc<str>)>,
     unchanged: Sparse,
     unchanged_names: StringBuilder,
-    raw: Sparse,
-    raw_keys: StringBuilder,
-    raw_values: StringBuilder,
-}
-
-/// Offsets of a list or map column that most rows leave NULL.
-#[derive(Default)]
-struct Sparse {
-    /// Entries of all rows so far.
-    entries: usize,
-    /// Rows that have any, each with the number of entries at its end.
-    rows: Vec<(usize, usize)>,
+    raw: Texts,
 }
 
 impl Metadata {
@@ -330,27 +400,6 @@ impl Metadata {
         Ok(name.len() + ENTRY_BYTES)
     }
 
-    /// Keeps the exact text of a cell of the row at hand.
-    fn raw(&mut self, column: &Column, cell: Cell<'_>, scratch: &mut Vec<u8>) -> Result<usize, Refusal> {
-        scratch.clear();
-        match cell {
-            Cell::Null | Cell::Unchanged => {}
-            Cell::Text(bytes) => escape_invalid(bytes, scratch),
-            Cell::Binary(bytes) => {
-                let mut text = Vec::new();
-                render(&column.codec, bytes, &mut text)?;
-                escape_invalid(&text, scratch);
-            }
-        }
-        let text = std::str::from_utf8(scratch).map_err(|_| Refusal::Malformed)?;
-        reserve(self.raw_keys.values_slice().len(), column.name.len())?;
-        reserve(self.raw_values.values_slice().len(), text.len())?;
-        self.raw_keys.append_value(&column.name);
-        self.raw_values.append_value(text);
-        self.raw.add(self.ops.len());
-        Ok(column.name.len() + text.len() + 2 * ENTRY_BYTES)
-    }
-
     /// The arrays, in the order of [`METADATA_COLUMNS`].
     fn finish(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>, CellError> {
         let rows = self.ops.len();
@@ -363,7 +412,7 @@ impl Metadata {
         let commit_times = of_stamps(|stamp| stamp.commit_time_unix_micros);
         let data_type = |place: usize| schema.fields().get(place).map(|field| field.data_type());
         let unchanged = self.finish_unchanged(rows, data_type(6))?;
-        let raw = self.finish_raw(rows, data_type(7))?;
+        let raw = self.raw.finish(rows, data_type(7))?;
         Ok(vec![
             Arc::new(StringArray::try_new(op_offsets, Buffer::from_vec(ops), None)?),
             Arc::new(Int64Array::from(of_stamps(|stamp| stamp.commit_lsn.as_i64()))),
@@ -397,69 +446,12 @@ impl Metadata {
         let names = Arc::new(self.unchanged_names.finish());
         Ok(Arc::new(ListArray::try_new(FieldRef::clone(element), offsets, names, validity)?))
     }
-
-    fn finish_raw(&mut self, rows: usize, data_type: Option<&DataType>) -> Result<ArrayRef, CellError> {
-        let Some(DataType::Map(entry, is_sorted)) = data_type else { return Err(CellError::Broken) };
-        let DataType::Struct(fields) = entry.data_type() else { return Err(CellError::Broken) };
-        let (offsets, validity) = std::mem::take(&mut self.raw).finish(rows)?;
-        let (keys, values) = (Arc::new(self.raw_keys.finish()), Arc::new(self.raw_values.finish()));
-        let entries = StructArray::try_new(fields.clone(), vec![keys, values], None)?;
-        Ok(Arc::new(MapArray::try_new(FieldRef::clone(entry), offsets, entries, validity, *is_sorted)?))
-    }
 }
 
 /// Values that come in runs, each with its count, of so many rows in all.
 fn runs<T>(starts: &[(usize, T)], rows: usize) -> impl Iterator<Item = (&T, usize)> {
     let ends = starts.iter().skip(1).map(|(start, _)| *start).chain(std::iter::once(rows));
     starts.iter().zip(ends).map(|((start, value), end)| (value, end.saturating_sub(*start)))
-}
-
-impl Sparse {
-    fn add(&mut self, row: usize) {
-        self.entries += 1;
-        match self.rows.last_mut() {
-            Some((last, end)) if *last == row => *end = self.entries,
-            Some(_) | None => self.rows.push((row, self.entries)),
-        }
-    }
-
-    fn finish(
-        self,
-        rows: usize,
-    ) -> Result<(OffsetBuffer<i32>, Option<arrow::buffer::NullBuffer>), CellError> {
-        let mut offsets = Vec::with_capacity(rows + 1);
-        let mut validity = NullBufferBuilder::new(rows);
-        let mut before = 0;
-        offsets.push(before);
-        for (row, end) in self.rows {
-            let nulls = row.saturating_sub(offsets.len() - 1);
-            offsets.extend(std::iter::repeat_n(before, nulls));
-            validity.append_n_nulls(nulls);
-            before = i32::try_from(end).map_err(|_| CellError::Broken)?;
-            offsets.push(before);
-            validity.append_non_null();
-        }
-        let nulls = (rows + 1).saturating_sub(offsets.len());
-        offsets.extend(std::iter::repeat_n(before, nulls));
-        validity.append_n_nulls(nulls);
-        Ok((OffsetBuffer::new(ScalarBuffer::from(offsets)), validity.finish()))
-    }
-}
-
-/// Writes a text as it is if it is UTF-8; otherwise every byte that is not as `\xHH`, and backslashes twice.
-fn escape_invalid(text: &[u8], escaped: &mut Vec<u8>) {
-    if std::str::from_utf8(text).is_ok() {
-        return escaped.extend_from_slice(text);
-    }
-    for chunk in text.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            escaped.extend(std::iter::repeat_n(byte, if byte == b'\\' { 2 } else { 1 }));
-        }
-        for byte in chunk.invalid() {
-            let [high, low] = binary::hex(*byte);
-            escaped.extend_from_slice(&[b'\\', b'x', high, low]);
-        }
-    }
 }
 
 /// A row that cannot be appended: a cell that cannot be read at all, or a plan that is not of this batch.

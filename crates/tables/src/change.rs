@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use pgoutput::{Lsn, Tuple, Xid};
+use pgoutput::{Lsn, OldTuple, Tuple, Xid};
 
 use crate::schema::TableSchema;
 
@@ -74,15 +74,29 @@ pub struct Change<'f, 'a> {
 pub enum Image<'a> {
     /// No cells: every column of the table is NULL.
     Empty,
-    /// One tuple, in the order of the relation's columns.
+    /// A row that is there now. All tuples are in the order of the relation's columns.
     Row {
         /// The row.
         tuple: Tuple<'a>,
-        /// The row before. A value in it takes the place of an unchanged cell of `tuple` at the same position.
+        /// The row before, if it was sent. A value in it takes the place of an unchanged cell of `tuple` at the same position.
         /// A NULL in it does not: a value that was left out for its size was never NULL, so that NULL only says
         /// that the old tuple held the key alone.
-        fill: Option<Tuple<'a>>,
+        fill: Option<OldTuple<'a>>,
     },
+    /// A row that was there before.
+    Old(OldTuple<'a>),
+}
+
+impl<'a> Change<'_, 'a> {
+    /// The row before this change, if it was sent. An insertion has none: where a row comes from another key, its old row is
+    /// that of the deletion just before.
+    pub fn old(&self) -> Option<OldTuple<'a>> {
+        match (self.image, self.op) {
+            (Image::Row { fill, .. }, Op::Update) => fill,
+            (Image::Old(old), _) => Some(old),
+            (Image::Row { .. }, Op::Insert | Op::Delete | Op::Truncate | Op::Row) | (Image::Empty, _) => None,
+        }
+    }
 }
 
 /// How the cells of one announced relation land in the columns of its table.
@@ -96,4 +110,6 @@ pub struct Plan {
     pub columns: Vec<u32>,
     /// The cells that identify a row; empty for a table without a key.
     pub key: Vec<u16>,
+    /// A NULL in an `O` tuple is one. It is not where rows of a root come from a leaf whose own identity is not FULL (T24).
+    pub old_is_whole: bool,
 }

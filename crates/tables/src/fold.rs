@@ -13,8 +13,8 @@ mod selection;
 use std::sync::Arc;
 
 use pgoutput::{
-    Begin, Cell, Commit, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp, Relation, Truncate, Tuple,
-    Update,
+    Begin, Cell, Commit, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp, Relation, ReplicaIdentity,
+    Truncate, Tuple, Update,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -32,6 +32,8 @@ use crate::types::{TypeCatalog, TypeRules};
 pub struct FoldSettings {
     /// Which tables are wanted.
     pub selection: Selection,
+    /// Whose files have the column of old rows.
+    pub before: Selection,
     /// Leaves fold onto their roots; otherwise every leaf is a table of its own.
     pub fold_to_root: bool,
     /// A TRUNCATE becomes a `T`; otherwise it is only reported.
@@ -72,6 +74,8 @@ pub struct Fold {
     table_of: FxHashMap<Oid, TableIndex>,
     /// Roots whose rows come under their own name, with a leaf whose old rows do not hold the root's key (T24).
     clashes: FxHashMap<Oid, Oid>,
+    /// Relations that were announced with another identity than FULL.
+    partial: FxHashSet<Oid>,
     /// Schemas and names of `tables`.
     names_taken: FxHashSet<(String, String)>,
     transaction: Transaction,
@@ -327,6 +331,7 @@ impl Fold {
             tables: Vec::new(),
             table_of: FxHashMap::default(),
             clashes: FxHashMap::default(),
+            partial: FxHashSet::default(),
             names_taken: FxHashSet::default(),
             transaction: Transaction::Closed,
             resume_lsn: Lsn::ZERO,
@@ -383,6 +388,7 @@ impl Fold {
         self.plans.clear();
         self.columns.clear();
         self.clashes.clear();
+        self.partial.clear();
         self.transaction = Transaction::Closed;
         self.resume_lsn = resume_lsn;
     }
@@ -462,9 +468,38 @@ impl Fold {
         if let Target::Plan(number) = before {
             self.plans.remove(number);
         }
+        self.note_identity(relation);
         let root = self.lineage.root_of(relation.oid);
         if root != relation.oid && matches!(self.relations.target(root), Some(Target::Plan(_))) {
             self.compare_identity(root, relation.oid);
+        }
+    }
+
+    /// T24: an old row under a root's name is only as whole as the leaf's own identity makes it, and leaves are announced beside
+    /// their root. Plans that this touches are made anew.
+    fn note_identity(&mut self, relation: &Relation<'_>) {
+        if self.settings.before.is_empty() {
+            return;
+        }
+        let oid = relation.oid;
+        let (is_partial, is_news) = match relation.replica_identity {
+            ReplicaIdentity::Full => (false, self.partial.remove(&oid)),
+            ReplicaIdentity::Default | ReplicaIdentity::Nothing | ReplicaIdentity::Index => {
+                (true, self.partial.insert(oid))
+            }
+        };
+        if !is_news {
+            return;
+        }
+        if self.is_unknown(oid) {
+            return self.unplan_all();
+        }
+        let root = self.lineage.root_of(oid);
+        let Some(Target::Plan(number)) = self.relations.target(root).filter(|_| root != oid) else { return };
+        let is_touched = |plan: &Plan| plan.schema.before && plan.old_is_whole == is_partial;
+        if self.plans.get(number).is_some_and(|planned| is_touched(&planned.plan)) {
+            self.plans.remove(number);
+            self.relations.set_target(root, Target::Unplanned);
         }
     }
 
@@ -495,9 +530,9 @@ impl Fold {
             None => self
                 .row(update.relation, &[update.new], true, |_| Rows::One(Op::Update, row(update.new, None))),
             Some(old) => self.row(update.relation, &[old.tuple(), update.new], true, |plan| {
-                let (image, fill) = (row(update.new, Some(old.tuple())), old.tuple());
+                let image = row(update.new, Some(*old));
                 match leaves_key(plan, old, update.new) {
-                    true => Rows::Move { old: row(fill, None), new: image },
+                    true => Rows::Move { old: Image::Old(*old), new: image },
                     false => Rows::One(Op::Update, image),
                 }
             }),
@@ -505,8 +540,8 @@ impl Fold {
     }
 
     fn delete<'a>(&mut self, delete: &Delete<'a>) -> Result<Folded<'_, 'a>, FoldError> {
-        let old = delete.old.tuple();
-        self.row(delete.relation, &[old], true, |_| Rows::One(Op::Delete, row(old, None)))
+        let old = delete.old;
+        self.row(delete.relation, &[old.tuple()], true, |_| Rows::One(Op::Delete, Image::Old(old)))
     }
 
     /// Folds a message of one relation: `judge` says what its tuples come to. Whether it speaks of a row that was there before.
@@ -707,7 +742,7 @@ fn expect_cells(relation: Oid, tuples: &[Tuple<'_>], columns: usize) -> Result<(
     }
 }
 
-fn row<'a>(tuple: Tuple<'a>, fill: Option<Tuple<'a>>) -> Image<'a> {
+fn row<'a>(tuple: Tuple<'a>, fill: Option<OldTuple<'a>>) -> Image<'a> {
     Image::Row { tuple, fill }
 }
 

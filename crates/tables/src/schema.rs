@@ -75,6 +75,9 @@ pub struct TableSchema {
     pub key: Vec<String>,
     /// The next field id that was never given out.
     pub next_field_id: i32,
+    /// Its files have the column of old rows, [`BEFORE_COLUMN`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before: bool,
 }
 
 /// A column as a relation announces it.
@@ -93,8 +96,8 @@ pub struct ColumnSpec {
 impl TableSchema {
     /// The first version of a table.
     pub fn new(columns: &[ColumnSpec], key: Vec<String>) -> TableSchema {
-        let mut schema =
-            TableSchema { id: 1, columns: Vec::new(), key, next_field_id: FIRST_COLUMN_FIELD_ID };
+        let next_field_id = FIRST_COLUMN_FIELD_ID;
+        let mut schema = TableSchema { id: 1, columns: Vec::new(), key, next_field_id, before: false };
         let mut names = LakeNames::default();
         for spec in columns {
             let name = names.of(&spec.name);
@@ -107,6 +110,10 @@ impl TableSchema {
     /// The Arrow schema of a file: metadata columns, then these.
     pub fn arrow(&self) -> SchemaRef {
         let mut fields = metadata_fields();
+        if self.before {
+            let texts = LakeType::Map.arrow(&mut [13, 14].into_iter());
+            fields.push(field(BEFORE_COLUMN, texts, true, Some(12)));
+        }
         fields.extend(self.columns.iter().map(Column::arrow));
         Arc::new(Schema::new(fields))
     }
@@ -326,7 +333,8 @@ impl LakeNames {
 fn is_safe(name: &str) -> bool {
     let is_legal = |c: char| !c.is_control() && !ILLEGAL.contains(c);
     let lower = name.to_lowercase();
-    let is_reserved = METADATA_COLUMNS.contains(&lower.as_str()) || PARTITION_KEYS.contains(&lower.as_str());
+    let reserved = METADATA_COLUMNS.iter().chain(&PARTITION_KEYS).chain([&BEFORE_COLUMN]);
+    let is_reserved = reserved.into_iter().any(|name| *name == lower);
     !name.trim().is_empty() && name.chars().all(is_legal) && !is_reserved
 }
 
@@ -341,6 +349,9 @@ pub const METADATA_COLUMNS: [&str; 8] = [
     "_cdc_unchanged",
     "_cdc_raw",
 ];
+
+/// The last of the metadata columns, in files of tables whose changes have the old row beside them. Its field id is 12.
+pub const BEFORE_COLUMN: &str = "_cdc_before";
 
 /// The keys of the partition directories, which no column may be called.
 pub const PARTITION_KEYS: [&str; 2] = ["cdc_date", "cdc_hour"];

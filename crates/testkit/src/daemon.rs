@@ -67,6 +67,8 @@ pub struct Settings {
     pub budget: &'static str,
     /// `tables.exclude`
     pub exclude: Vec<String>,
+    /// `tables.before`
+    pub before: Vec<String>,
     /// Environment of the daemon.
     pub env: Vec<(String, String)>,
 }
@@ -86,6 +88,7 @@ impl Settings {
             file_size: "16MiB",
             budget: "128MiB",
             exclude: Vec::new(),
+            before: Vec::new(),
             env: Vec::new(),
         }
     }
@@ -120,8 +123,9 @@ impl Pipeline {
     }
 
     fn write(&self) -> Result<()> {
-        let Settings { source, slot, publication, format, interval, file_size, budget, exclude, .. } =
-            &self.settings;
+        let Settings {
+            source, slot, publication, format, interval, file_size, budget, exclude, before, ..
+        } = &self.settings;
         let mut toml = String::new();
         writeln!(toml, "[source]\nurl = \"{source}\"\nslot = \"{slot}\"\npublication = [\"{publication}\"]")?;
         let Settings { streaming, spool_size, .. } = &self.settings;
@@ -141,7 +145,10 @@ impl Pipeline {
             )?;
             writeln!(toml, "checksums = \"{checksums}\"\n")?;
         }
-        writeln!(toml, "[tables]\nexclude = {exclude:?}\n\n[snapshot]\nmode = \"never\"\n")?;
+        writeln!(
+            toml,
+            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"never\"\n"
+        )?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;
         writeln!(
             toml,

@@ -257,6 +257,8 @@ pub struct Tables {
     pub include: Vec<String>,
     /// Globs that win over `include`.
     pub exclude: Vec<String>,
+    /// Globs on `schema.table` of those whose rows have the old row beside them.
+    pub before: Vec<String>,
 }
 
 impl Tables {
@@ -265,11 +267,17 @@ impl Tables {
         tables::fold::Selection::new(&self.include, &self.exclude)
             .map_err(|error| Error::config("tables.include or tables.exclude").caused_by(error))
     }
+
+    /// The tables with `_cdc_before`, ready to match.
+    pub fn with_before(&self) -> Result<tables::fold::Selection> {
+        tables::fold::Selection::new(&self.before, &[])
+            .map_err(|error| Error::config("tables.before").caused_by(error))
+    }
 }
 
 impl Default for Tables {
     fn default() -> Tables {
-        Tables { include: vec!["*.*".to_owned()], exclude: Vec::new() }
+        Tables { include: vec!["*.*".to_owned()], exclude: Vec::new(), before: Vec::new() }
     }
 }
 
@@ -609,6 +617,7 @@ impl Config {
         };
         of(&self.tables.include).map_err(|what| Problem::at("tables.include", what).hint(GLOBS))?;
         of(&self.tables.exclude).map_err(|what| Problem::at("tables.exclude", what).hint(GLOBS))?;
+        of(&self.tables.before).map_err(|what| Problem::at("tables.before", what).hint(GLOBS))?;
         if self.tables.include.is_empty() {
             return Err(Problem::at("tables.include", "`tables.include` names no table")
                 .hint("[\"*.*\"] is all of them"));

@@ -1,3 +1,5 @@
+mod before;
+
 use arrow::array::{Array, AsArray, PrimitiveArray};
 use arrow::datatypes::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
@@ -10,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::change::{Op, TableIndex};
-use crate::schema::ColumnSpec;
+use crate::schema::{BEFORE_COLUMN, ColumnSpec};
 use crate::types::{Codec, LakeType, RecordField, Resolved, TypeCatalog};
 
 const INT4: u32 = 23;
@@ -35,7 +37,7 @@ fn plan_of(columns: &[(&str, u32)]) -> Plan {
         .collect();
     let schema = Arc::new(TableSchema::new(&columns, vec![]));
     let columns = (0..).take(columns.len()).collect();
-    Plan { schema, relation: "public.orders_1".into(), columns, key: vec![0] }
+    Plan { schema, relation: "public.orders_1".into(), columns, key: vec![0], old_is_whole: true }
 }
 
 fn change<'f, 'a>(plan: &'f Plan, op: Op, seq: i64, image: Image<'a>) -> Change<'f, 'a> {
@@ -151,7 +153,7 @@ fn t10_t24_an_old_value_fills_and_an_old_null_does_not() {
     let new = TupleBuilder::new().text("1").unchanged().unchanged().unchanged().null();
     let old = TupleBuilder::new().text("9").text("old").null().unchanged().text("was");
     let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
-    let image = Image::Row { tuple: new.tuple(), fill: Some(old.tuple()) };
+    let image = Image::Row { tuple: new.tuple(), fill: Some(OldTuple::Key(old.tuple())) };
     builder.append(&STAMP, &change(&plan, Op::Update, 1, image)).unwrap();
     let batch = builder.finish().unwrap();
     assert_eq!(batch.column_by_name("id").unwrap().as_primitive::<Int32Type>().value(0), 1);
@@ -361,7 +363,13 @@ fn plan_of_forms(columns: &[(&str, Codec, &str)]) -> Plan {
     };
     let specs: Vec<ColumnSpec> = columns.iter().map(spec).collect();
     let schema = Arc::new(TableSchema::new(&specs, vec![]));
-    Plan { schema, relation: "public.t".into(), columns: (0..).take(columns.len()).collect(), key: vec![0] }
+    Plan {
+        schema,
+        relation: "public.t".into(),
+        columns: (0..).take(columns.len()).collect(),
+        key: vec![0],
+        old_is_whole: true,
+    }
 }
 
 /// Every field of a written file with its id, what marks it, and how often it may be there.

@@ -55,7 +55,10 @@ impl Fold {
         match self.owner(oid) {
             Owner::Ask(relation) => missing.relations.push(relation),
             Owner::Table(owner) if !self.is_selected(owner) => return,
-            Owner::Table(owner) => self.missing_columns_for(oid, owner, missing),
+            Owner::Table(owner) => {
+                self.missing_columns_for(oid, owner, missing);
+                self.missing_leaves_for(oid, owner, missing);
+            }
             Owner::Orphan => {}
         }
         let columns = self.relations.shape(oid).map(|shape| shape.columns.iter()).unwrap_or_default();
@@ -76,6 +79,38 @@ impl Fold {
         missing
             .columns
             .extend([owner, oid].into_iter().filter(|relation| !self.columns.contains_key(relation)));
+    }
+
+    /// A relation that was announced and is in no catalog that was read may be a leaf whose rows come under this name (T24).
+    fn missing_leaves_for(&self, oid: Oid, owner: Oid, missing: &mut Missing) {
+        let is_full = self.relations.shape(oid).is_some_and(|shape| shape.identity == ReplicaIdentity::Full);
+        if is_full && oid == owner && self.keeps_before(owner) {
+            let unknown = self.partial.iter().copied().filter(|leaf| self.is_unknown(*leaf));
+            missing.relations.extend(unknown.filter(|leaf| !self.lineage.is_gone(*leaf)));
+        }
+    }
+
+    /// Whether nobody knows yet if the relation is a leaf.
+    pub(super) fn is_unknown(&self, oid: Oid) -> bool {
+        self.lineage.name(oid).is_none() && !self.table_of.contains_key(&oid)
+    }
+
+    /// Whether an old row of the relation that looks whole may not be: it comes from a leaf with another identity than FULL (T24).
+    fn may_have_partial_leaf(&self, oid: Oid, owner: Oid) -> bool {
+        let is_leaf = |leaf: Oid| leaf != oid && (self.lineage.root_of(leaf) == oid || self.is_unknown(leaf));
+        oid == owner && self.keeps_before(owner) && self.partial.iter().any(|leaf| is_leaf(*leaf))
+    }
+
+    /// Whether the files of a table have the column of old rows.
+    fn keeps_before(&self, owner: Oid) -> bool {
+        self.names(owner).any(|(schema, name)| self.settings.before.includes(schema, name))
+    }
+
+    /// The name that a table has in the lake, and the one that it has now.
+    fn names(&self, owner: Oid) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let in_lake = self.table_of.get(&owner).map(|&index| self.table(index));
+        let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
+        in_lake.into_iter().chain(self.lineage.name(owner).or_else(|| self.relations.name(owner)))
     }
 
     /// What the catalogs said of the columns of a table, when one of its relations was announced. Used up: the next change is asked for anew.
@@ -116,7 +151,8 @@ impl Fold {
         if orphan {
             self.events.push(FoldEvent::Orphan { oid, name: relation.to_string() });
         }
-        let plan = Plan { schema, relation, columns: columns.clone(), key: key.clone() };
+        let old_is_whole = !self.may_have_partial_leaf(oid, owner);
+        let plan = Plan { schema, relation, columns: columns.clone(), key: key.clone(), old_is_whole };
         let number = self.plans.insert(Planned { table: *index, plan });
         let number = number.ok_or(FoldError::TooMany { what: "plans" })?;
         if owner == oid && self.lineage.has_leaves(oid) {
@@ -229,7 +265,10 @@ impl Fold {
         let catalog = self.take_catalog(oid, owner, &shape);
         let table = match known {
             Some(table) => self.evolve(table, &specs, key, is_leaf, &catalog),
-            None => self.add_table(oid, owner, TableSchema::first(&specs, key, &catalog))?,
+            None => {
+                let schema = TableSchema::first(&specs, key, &catalog);
+                self.add_table(oid, owner, TableSchema { before: self.keeps_before(owner), ..schema })?
+            }
         };
         let mapping = Arc::new(Mapping { table, columns: self.columns(oid, table, &shape)?, key: positions });
         if is_leaf {
@@ -240,12 +279,10 @@ impl Fold {
 
     /// The columns of a shape with their lake types; rules for columns name the table as the lake does, or as it is now.
     fn specs(&self, owner: Oid, shape: &Shape) -> Vec<ColumnSpec> {
-        let in_lake = self.table_of.get(&owner).map(|&index| self.table(index));
-        let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
-        let now = self.lineage.name(owner).or_else(|| self.relations.name(owner));
+        let names = self.names(owner);
         let spec = |column: &ShapeColumn| {
             let (oid, modifier) = (column.type_oid, column.type_modifier);
-            let names = in_lake.into_iter().chain(now);
+            let names = names.clone();
             ColumnSpec {
                 name: column.name.to_string(),
                 type_oid: oid,
@@ -322,10 +359,13 @@ impl Fold {
         is_leaf: bool,
         catalog: &Catalog,
     ) -> TableIndex {
+        let before = self.keeps_before(self.table(index).oid);
         let current = &self.table(index).current;
         // One leaf without a key does not take the key of all others away.
         let key = if is_leaf && key.is_empty() { current.key.clone() } else { key };
-        let Some(Evolution { schema, stale }) = current.evolve(specs, &key, catalog) else { return index };
+        let Some(Evolution { schema, stale }) = current.evolve(specs, &key, before, catalog) else {
+            return index;
+        };
         let (from, to) = (current.id, schema.id);
         let schema = Arc::new(schema);
         self.plans.change_schema(index, &schema);

@@ -43,6 +43,11 @@ impl Selection {
         Ok(Selection { include: parse(include)?, exclude: parse(exclude)? })
     }
 
+    /// Whether it names no table.
+    pub fn is_empty(&self) -> bool {
+        self.include.is_empty()
+    }
+
     /// Whether the table is wanted.
     pub fn includes(&self, schema: &str, table: &str) -> bool {
         self.include.iter().any(|glob| glob.matches(schema, table)) && !self.excludes(schema, table)

@@ -91,16 +91,23 @@ impl StaleReason {
 }
 
 impl TableSchema {
-    /// The version that also holds the announced `columns` and has this key, or `None` if this one does.
+    /// The version that also holds the announced `columns`, has this key and the column of old rows or not, or `None` if this one does.
     ///
     /// A column that is not among `columns` ends only if it is not in the catalogs either: a column list may leave it out, for one leaf or
     /// for all.
-    pub fn evolve(&self, columns: &[ColumnSpec], key: &[String], catalog: &Catalog) -> Option<Evolution> {
-        if catalog.columns.is_empty() && self.fits(columns) && same_members(&self.key, key) {
+    pub fn evolve(
+        &self,
+        columns: &[ColumnSpec],
+        key: &[String],
+        before: bool,
+        catalog: &Catalog,
+    ) -> Option<Evolution> {
+        let is_laid_out_so = self.before == before && same_members(&self.key, key);
+        if catalog.columns.is_empty() && self.fits(columns) && is_laid_out_so {
             return None;
         }
         let mut step = Step {
-            next: TableSchema { key: key.to_vec(), ..self.clone() },
+            next: TableSchema { key: key.to_vec(), before, ..self.clone() },
             names: LakeNames::taken_by(&self.columns),
             catalog,
             announced: columns,
@@ -110,7 +117,7 @@ impl TableSchema {
         columns.iter().for_each(|spec| step.place(spec));
         let Step { mut next, stale, .. } = step;
         let is_same = next.columns.iter().map(Column::told).eq(self.columns.iter().map(Column::told));
-        if is_same && same_members(&self.key, key) {
+        if is_same && is_laid_out_so {
             return None;
         }
         next.id = self.id.saturating_add(1);

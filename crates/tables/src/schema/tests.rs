@@ -34,7 +34,7 @@ fn numeric(name: &str, precision: i32, scale: i32) -> ColumnSpec {
 impl TableSchema {
     /// The next version, made without the catalogs.
     fn evolved(&self, columns: &[ColumnSpec], key: &[String]) -> Option<TableSchema> {
-        self.evolve(columns, key, &Catalog::default()).map(|evolution| evolution.schema)
+        self.evolve(columns, key, self.before, &Catalog::default()).map(|evolution| evolution.schema)
     }
 }
 
@@ -230,6 +230,39 @@ fn another_form_is_another_column() {
     assert_eq!(evolved(spec("a", 1082), in_form(1082, "null")), 1);
     // Text of any type is text, as before.
     assert_eq!(evolved(spec("a", TEXT), in_form(INT4_ARRAY, "string")), 1);
+}
+
+#[test]
+fn the_column_of_old_rows_comes_and_goes_and_moves_no_id() {
+    let columns = [spec("id", INT8), spec("tags", INT4_ARRAY), spec("_cdc_before", TEXT)];
+    let schema = schema_of(&columns);
+    // The name is not for others, whether or not the column is there.
+    assert!(schema.columns[2].name.starts_with("_cdc_before_"));
+    let fields = |schema: &TableSchema| {
+        let id = |field: &Field| field.metadata().get(FIELD_ID).cloned().unwrap_or_default();
+        let schema = schema.arrow();
+        let fields = schema.fields().iter().map(|field| (field.name().clone(), id(field)));
+        fields.collect::<Vec<_>>()
+    };
+    let without = fields(&schema);
+    let on = schema.evolve(&columns, &[], true, &Catalog::default()).unwrap();
+    assert!(on.stale.is_empty());
+    let on = on.schema;
+    assert_eq!((on.id, on.next_field_id, &on.columns), (2, schema.next_field_id, &schema.columns));
+    let (mut with, added) = (fields(&on), ("_cdc_before".to_owned(), "12".to_owned()));
+    assert_eq!(with.remove(METADATA_COLUMNS.len()), added);
+    assert_eq!(with, without);
+    assert_eq!(on.evolve(&columns, &[], true, &Catalog::default()), None);
+    let more = on.evolve(&[spec("more", INT4_ARRAY)], &[], true, &Catalog::default()).unwrap().schema;
+    assert!(more.before && more.columns[3].field_id == 104);
+    let off = on.evolve(&columns, &[], false, &Catalog::default()).unwrap().schema;
+    assert_eq!((off.id, fields(&off)), (3, without));
+    // The log has documents from before there was such a column, and is read by their daemons while it is off.
+    let document = serde_json::to_string(&schema).unwrap();
+    assert!(!document.contains("before\":"));
+    assert_eq!(serde_json::from_str::<TableSchema>(&document).unwrap(), schema);
+    let document = serde_json::to_string(&on).unwrap();
+    assert_eq!(serde_json::from_str::<TableSchema>(&document).unwrap(), on);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::config::{Config, StreamingMode};
 use crate::error::{Error, Kind, Result};
 
 mod lake_side;
+mod old_rows;
 mod omissions;
 mod source_side;
 

@@ -251,6 +251,17 @@ fn a_form_that_its_type_turns_out_not_to_have_is_placed() {
 fn a_glob_is_checked_where_it_stands() {
     let error = with("[tables]\ninclude = [\"orders\"]").expect_err("no schema");
     assert!(error.to_string().starts_with("t.toml:6:11: "), "{error}");
+    let error = with("[tables]\nbefore = [\"sales.*\", \"orders\"]").expect_err("no schema");
+    assert!(error.to_string().starts_with("t.toml:6:10: glob `orders` has too few dots"), "{error}");
+}
+
+#[test]
+fn old_rows_are_only_kept_where_they_are_asked_for() {
+    let before = |text: &str| with(text).expect("it is valid").tables.with_before().expect("they are globs");
+    assert!(before("").is_empty());
+    let before = before("[tables]\nbefore = [\"sales.*\", \"public.orders\"]");
+    assert!(before.includes("sales", "a") && before.includes("public", "orders"));
+    assert!(!before.includes("public", "a"));
 }
 
 #[test]
@@ -268,6 +279,7 @@ fn the_environment_wins_and_is_read_as_its_key_wants() {
         ("TRIBUTARY_HTTP__LISTEN", ""),
         ("TRIBUTARY_TABLES__EXCLUDE", ""),
         ("TRIBUTARY_PORT_9187_TCP_ADDR", "10.0.0.1"),
+        ("TRIBUTARY_TABLES__BEFORE", "public.*,sales.orders"),
         ("TRIBUTARY_CONFIG", "elsewhere.toml"),
         ("HOME", "/root"),
     ];
@@ -283,6 +295,7 @@ fn the_environment_wins_and_is_read_as_its_key_wants() {
     assert_eq!(config.cut.interval, Duration::from_secs(2));
     assert_eq!(config.http.listen, "");
     assert!(config.tables.exclude.is_empty());
+    assert_eq!(config.tables.before, ["public.*", "sales.orders"]);
 }
 
 #[test]

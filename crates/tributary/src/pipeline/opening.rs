@@ -322,6 +322,7 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
     let config = &context.config;
     let mut fold = Fold::new(FoldSettings {
         selection: config.tables.selection()?,
+        before: config.tables.with_before()?,
         fold_to_root: config.partitions.folds_to_root(),
         mark_truncate: config.partitions.marks_truncate(),
         types: config.types.rules()?,

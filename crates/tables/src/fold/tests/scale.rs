@@ -18,6 +18,7 @@ fn fold(leaves: u32) -> Fold {
     let selection = Selection::new(&["*.*".to_owned()], &[]).unwrap();
     let mut fold = Fold::new(FoldSettings {
         selection,
+        before: Selection::new(&[], &[]).unwrap(),
         fold_to_root: true,
         mark_truncate: true,
         types: TypeRules::default(),

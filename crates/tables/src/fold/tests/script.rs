@@ -7,17 +7,20 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use arrow::array::{Array, AsArray};
 use pgoutput::encode::{TupleBuilder, encode};
 use pgoutput::{
     Begin, Cell, Commit, Decoder, Delete, Insert, Logical, Lsn, Message, Oid, OldTuple, Options, Origin,
-    PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Tuple, Type, Update, Xid,
+    PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Type, Update, Xid,
 };
 
 use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
-use crate::change::{Change, Image};
+use crate::batch::BatchBuilder;
+use crate::change::{Change, Image, TxStamp};
 use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
-use crate::schema::{ColumnSpec, TableSchema};
+use crate::schema::{BEFORE_COLUMN, ColumnSpec, TableSchema};
 use crate::types::{TypeCatalog, TypeFacts, TypeKind, TypeRules};
 
 /// What a script prints.
@@ -348,6 +351,7 @@ impl<'s> Words<'s> {
             self.option("include").unwrap_or("*.*").split(',').map(str::to_owned).collect::<Vec<_>>();
         FoldSettings {
             selection: Selection::new(&include, &self.list("exclude")).unwrap(),
+            before: Selection::new(&self.list("before"), &[]).unwrap(),
             fold_to_root: self.option("fold") != Some("none"),
             mark_truncate: self.option("truncate") != Some("keep"),
             types: TypeRules::default(),
@@ -578,9 +582,14 @@ fn line(change: &Change<'_, '_>) -> String {
     let plan = change.plan;
     let op = change.op.as_str();
     let mut line = format!("{op} seq={} v{} relation={}", change.seq, plan.schema.id, plan.relation);
-    let Image::Row { tuple, fill } = change.image else { return line };
+    let (tuple, fill) = match change.image {
+        Image::Row { tuple, fill } => (tuple, fill),
+        Image::Old(old) => (old.tuple(), None),
+        Image::Empty => return line,
+    };
     line.push_str(" |");
-    let fills: Vec<Cell<'_>> = fill.map_or_else(Vec::new, |fill: Tuple<'_>| fill.cells().collect());
+    let fills: Vec<Cell<'_>> =
+        fill.map_or_else(Vec::new, |fill: OldTuple<'_>| fill.tuple().cells().collect());
     for (at, (cell, column)) in tuple.cells().zip(&plan.columns).enumerate() {
         let name = &plan.schema.columns[usize::try_from(*column).unwrap()].name;
         let old = fills.get(at).copied().filter(|cell| !matches!(cell, Cell::Null | Cell::Unchanged));
@@ -597,7 +606,29 @@ fn line(change: &Change<'_, '_>) -> String {
         };
         write!(line, " {name}={value}{source}").unwrap();
     }
+    if plan.schema.before {
+        line.push_str(&before(change));
+    }
     line
+}
+
+/// `_cdc_before` of the row that a change becomes.
+fn before(change: &Change<'_, '_>) -> String {
+    let mut builder = BatchBuilder::new(Arc::clone(&change.plan.schema));
+    let stamp = TxStamp { commit_lsn: Lsn(0x150), commit_time_unix_micros: 0, xid: Xid(7) };
+    builder.append(&stamp, change).unwrap();
+    let batch = builder.finish().unwrap();
+    let maps = batch.column_by_name(BEFORE_COLUMN).unwrap().as_map();
+    if maps.is_null(0) {
+        return " | no old row".to_owned();
+    }
+    let entries = maps.value(0);
+    let (names, texts) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+    let entry = |(name, text): (Option<&str>, Option<&str>)| match text {
+        Some(text) => format!(" {}=\"{text}\"", name.unwrap()),
+        None => format!(" {}=null", name.unwrap()),
+    };
+    names.iter().zip(texts).fold(" | old".to_owned(), |line, both| line + &entry(both))
 }
 
 /// 2026-08-01 00:00:00 UTC: time plays no part in folding.

@@ -117,8 +117,9 @@ struct World {
 impl World {
     fn new(exclude: &[String]) -> World {
         let selection = Selection::new(&["*.*".to_owned()], exclude).unwrap();
-        let settings =
-            FoldSettings { selection, fold_to_root: true, mark_truncate: true, types: TypeRules::default() };
+        let before = Selection::new(&["s.r10?".to_owned()], &["s.r104".to_owned()]).unwrap();
+        let types = TypeRules::default();
+        let settings = FoldSettings { selection, before, fold_to_root: true, mark_truncate: true, types };
         World { fold: Fold::new(settings), next: 1, lsn: 0x100, columns: [0; 6] }
     }
 
@@ -279,7 +280,10 @@ fn check(change: &Change<'_, '_>, current: &mut Current) -> i64 {
         Image::Empty => assert_eq!(change.op, Op::Truncate),
         Image::Row { tuple, fill } => {
             assert_eq!(tuple.len(), plan.columns.len());
-            assert!(fill.is_none_or(|fill| fill.len() == tuple.len()));
+            assert!(fill.is_none_or(|fill| fill.tuple().len() == tuple.len()));
+        }
+        Image::Old(old) => {
+            assert_eq!((change.op, old.tuple().len()), (Op::Delete, plan.columns.len()));
         }
     }
     change.seq

@@ -42,7 +42,7 @@ fn catalog(facts: &[ColumnFacts], announced: &[ColumnSpec]) -> Catalog {
 
 fn evolve(schema: &TableSchema, announced: &str, columns: &str) -> Option<TableSchema> {
     let announced = texts(announced);
-    let evolution = schema.evolve(&announced, &[], &catalog(&facts(columns), &announced));
+    let evolution = schema.evolve(&announced, &[], false, &catalog(&facts(columns), &announced));
     evolution.map(|evolution| evolution.schema)
 }
 
@@ -67,7 +67,7 @@ fn three() -> TableSchema {
 
 fn step(schema: &TableSchema, announced: &str, columns: &str) -> (String, Vec<StaleReason>) {
     let announced = texts(announced);
-    let evolution = schema.evolve(&announced, &[], &catalog(&facts(columns), &announced)).unwrap();
+    let evolution = schema.evolve(&announced, &[], false, &catalog(&facts(columns), &announced)).unwrap();
     (shown(&evolution.schema), evolution.stale.into_iter().map(|stale| stale.reason).collect())
 }
 
@@ -130,7 +130,7 @@ fn the_place_tells_what_the_catalogs_do_not() {
     // Columns of another order have no places, but a lone one is told.
     let announced = texts("z b id");
     let of_leaf = Catalog { is_of_table: false, ..catalog(&facts("id=1 c=2 z=3"), &announced) };
-    let evolution = three().evolve(&announced, &[], &of_leaf).unwrap();
+    let evolution = three().evolve(&announced, &[], false, &of_leaf).unwrap();
     assert_eq!(shown(&evolution.schema), "100:id 101:b 102:z");
     // A table itself cannot have another order: names were swapped.
     assert_eq!(step(&three(), "z a id", "id=1 c=2 z=3").0, "100:z_2=z 101:a 102:id_2=id");
@@ -157,7 +157,7 @@ fn t39_a_default_of_older_rows_is_kept_and_said() {
     facts[3].has_default = true;
     facts[4].has_default = true;
     let announced = texts("id a z more serial plain");
-    let evolution = three().evolve(&announced, &[], &catalog(&facts, &announced)).unwrap();
+    let evolution = three().evolve(&announced, &[], false, &catalog(&facts, &announced)).unwrap();
     let Evolution { schema, stale } = evolution;
     assert_eq!(schema.columns[3].initial_default.as_deref(), Some("7"));
     let reason = StaleReason::AddedWithDefault;
@@ -173,17 +173,18 @@ fn t39_a_default_of_older_rows_is_kept_and_said() {
 fn t40_a_changed_type_is_said() {
     let (facts, of) = (facts("id=1 a=2"), |name, oid| [spec("id", INT8), spec(name, oid)]);
     let before = TableSchema::first(&of("a", INT4), vec![], &catalog(&facts, &of("a", INT4)));
-    let promoted = before.evolve(&of("a", INT8), &[], &catalog(&facts, &of("a", INT8))).unwrap();
+    let promoted = before.evolve(&of("a", INT8), &[], false, &catalog(&facts, &of("a", INT8))).unwrap();
     assert_eq!(shown(&promoted.schema), "100:id 101:a");
-    let replaced = before.evolve(&of("a", TEXT), &[], &catalog(&facts, &of("a", TEXT))).unwrap();
+    let replaced = before.evolve(&of("a", TEXT), &[], false, &catalog(&facts, &of("a", TEXT))).unwrap();
     assert_eq!(shown(&replaced.schema), "100:id 101:a- 102:a_2=a");
     assert_eq!(replaced.schema.columns[2].attnum, Some(2));
     for evolution in [promoted, replaced] {
         assert_eq!(evolution.stale, [Stale { column: "a".to_owned(), reason: StaleReason::TypeChanged }]);
     }
     // Renamed and of another type at once.
-    let both =
-        before.evolve(&of("b", TEXT), &[], &catalog(&self::facts("id=1 b=2"), &of("b", TEXT))).unwrap();
+    let both = before
+        .evolve(&of("b", TEXT), &[], false, &catalog(&self::facts("id=1 b=2"), &of("b", TEXT)))
+        .unwrap();
     assert_eq!(shown(&both.schema), "100:id 101:b- 102:b_2=b");
     assert_eq!(both.stale.len(), 1);
 }

@@ -81,7 +81,7 @@ fn tell(report: &mut Report, found: &Omissions, selection: &Selection) {
 }
 
 /// The first ones by name, and how many there are; `None` if there are none.
-fn some<'t>(tables: impl Iterator<Item = &'t str>) -> Option<String> {
+pub(super) fn some<'t>(tables: impl Iterator<Item = &'t str>) -> Option<String> {
     let tables: Vec<&str> = tables.collect();
     let named = tables.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     match tables.len() {

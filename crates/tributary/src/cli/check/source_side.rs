@@ -14,7 +14,7 @@ use pgoutput::Lsn;
 use tables::lineage::Facts;
 
 use super::lake_side::Log;
-use super::{Report, omissions};
+use super::{Report, old_rows, omissions};
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
@@ -245,6 +245,9 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
     }
     identities(report, sql, names).await;
     mixed_identities(report, &facts);
+    if let Some(before) = report.take("old rows", config.tables.with_before()) {
+        old_rows::look(report, &before, &selection, &facts);
+    }
     omissions::look(report, sql, names, &selection).await;
     types(report, sql, config, facts).await;
     if config.snapshot.mode == SnapshotMode::Initial && slot_is_new {

@@ -334,7 +334,9 @@ pub(super) fn fold_asking(frames: &[Vec<u8>], resume_lsn: Lsn, rolled_back: &[Xi
     runtime.block_on(async {
         let selection = Selection::new(&["*.*".to_owned()], &[]).expect("a glob");
         let types = TypeRules::default();
-        let mut fold = Fold::new(FoldSettings { selection, fold_to_root: true, mark_truncate: true, types });
+        let before = Selection::new(&[], &[]).expect("no glob");
+        let settings = FoldSettings { selection, before, fold_to_root: true, mark_truncate: true, types };
+        let mut fold = Fold::new(settings);
         // The catalogs know none of the tables, so that each is what the stream says of it.
         fold.learn(Facts { gone: (1..).map(Oid).take(TABLES).collect(), ..Facts::default() });
         fold.start_session(resume_lsn);
