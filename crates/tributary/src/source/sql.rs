@@ -68,6 +68,11 @@ impl Sql {
         &self.client
     }
 
+    /// Ends the session at once, whatever the server is at: it finds the connection broken as soon as it sends more.
+    pub(crate) fn abandon(&mut self) {
+        self.driver.abort_all();
+    }
+
     /// The connection is gone.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -193,7 +198,7 @@ impl AsyncWrite for Ours {
 }
 
 /// A cell of a row that our own query shaped: another type is a mistake in the query.
-pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> {
+pub(crate) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> {
     row.try_get(column)
         .map_err(|error| Error::bug(format!("column {column} of a catalog query")).caused_by(error))
 }
