@@ -1,8 +1,12 @@
 //! Points, plans and workers of a snapshot.
 
+#[path = "snapshot/outcomes.rs"]
 mod outcomes;
+#[path = "snapshot/pieces.rs"]
 mod pieces;
+#[path = "snapshot/points.rs"]
 mod points;
+#[path = "snapshot/published.rs"]
 mod published;
 
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use std::time::Duration;
 use pgoutput::{Cell, Oid};
 use tables::types::TypeCatalog;
 use tributary::snapshot::plan::{self, Blocks, Relation};
-use tributary::snapshot::point::Point;
+use tributary::snapshot::point::{Point, slot_name};
 use tributary::snapshot::query::{Shape, Since};
 use tributary::snapshot::worker::{Begun, Patience, Worker, transaction};
 use tributary::source::{ConnectOptions, Sql, connect_sql};
@@ -49,12 +53,20 @@ impl Source {
     }
 
     pub(crate) async fn point(&self) -> Point {
-        Box::pin(Point::find(&self.options, "t_snapshot_1", LIMIT)).await.expect("a point")
+        self.find_point(LIMIT).await.expect("a point")
+    }
+
+    /// Slots are the cluster's: every database has its own name for them.
+    pub(crate) async fn find_point(&self, wait: Duration) -> tributary::error::Result<Point> {
+        let slot = slot_name(&self.options.database, 1).expect("a name");
+        Box::pin(Point::find(&self.options, &slot, wait)).await
     }
 
     pub(crate) async fn worker(&self, point: &Point) -> Worker {
         let patience = Patience { lock: Duration::from_millis(300), ..Patience::default() };
-        Worker::open(&self.options, &point.snapshot, Arc::clone(&self.catalogs), patience).await.expect("a worker")
+        Worker::open(&self.options, &point.snapshot, Arc::clone(&self.catalogs), patience)
+            .await
+            .expect("a worker")
     }
 
     /// The plan's relations of these tables, each its own root.
@@ -64,7 +76,8 @@ impl Source {
             let oid = self.oid(name).await;
             wanted.push((oid, oid));
         }
-        let session = transaction(&self.options, &point.snapshot, Patience::default()).await.expect("a session");
+        let session =
+            transaction(&self.options, &point.snapshot, Patience::default()).await.expect("a session");
         plan::relations(&session, &wanted).await.expect("sizes")
     }
 }

@@ -20,6 +20,7 @@ async fn is_free(source: &Source, sql: &str) -> bool {
 #[tokio::test]
 async fn a_relation_that_was_altered_since_the_point_is_not_read() {
     for server in servers() {
+        let source = Source::new(&server, "t_changed").await;
         for (ddl, expected) in [
             ("VACUUM FULL plain", Outcome::Changed),
             ("TRUNCATE plain", Outcome::Changed),
@@ -31,12 +32,17 @@ async fn a_relation_that_was_altered_since_the_point_is_not_read() {
             ("ALTER TABLE plain RENAME note TO remark", Outcome::Changed),
             ("ALTER TABLE plain RENAME TO renamed", Outcome::Changed),
             ("CREATE SCHEMA s; ALTER TABLE plain SET SCHEMA s", Outcome::Changed),
-            ("ALTER TABLE plain RENAME TO renamed; CREATE TABLE plain (id int8, note text)", Outcome::Changed),
+            (
+                "ALTER TABLE plain RENAME TO renamed; CREATE TABLE plain (id int8, note text)",
+                Outcome::Changed,
+            ),
             ("DROP TABLE plain", Outcome::Gone),
             ("DROP TABLE plain; CREATE TABLE plain (id int8, note text)", Outcome::Gone),
         ] {
             for after_shapes in [false, true] {
-                let source = Source::new(&server, "t_changed").await;
+                source
+                    .execute("DROP PUBLICATION IF EXISTS p; DROP SCHEMA IF EXISTS public, s CASCADE; CREATE SCHEMA public")
+                    .await;
                 source.execute(TABLES).await;
                 let oid = source.oid("plain").await;
                 let point = source.point().await;
@@ -138,7 +144,8 @@ async fn a_lock_is_waited_for_so_long_and_held_no_longer_than_a_read() {
         assert_eq!(read(&mut worker, &other, Blocks::ALL, None).await.unwrap().ids(), [7]);
         holder.execute("lock", "ROLLBACK").await.unwrap();
         let texts = shape.texts(&TypeCatalog::default(), false);
-        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap() else {
+        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap()
+        else {
             panic!("it is there again")
         };
         assert!(!is_free(&source, "LOCK TABLE plain").await, "it is being read");
@@ -167,12 +174,15 @@ async fn a_read_that_is_given_up_leaves_the_worker_in_use() {
     for server in servers() {
         let source = Source::new(&server, "t_given_up").await;
         source.execute(TABLES).await;
-        source.execute("INSERT INTO plain SELECT g, repeat('x', 500) FROM generate_series(101, 20000) g").await;
+        source
+            .execute("INSERT INTO plain SELECT g, repeat('x', 500) FROM generate_series(101, 20000) g")
+            .await;
         let point = source.point().await;
         let mut worker = source.worker(&point).await;
         let shape = shape_of(&mut worker, source.oid("plain").await).await;
         let texts = shape.texts(&TypeCatalog::default(), false);
-        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap() else {
+        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap()
+        else {
             panic!("rows")
         };
         assert!(reading.fill().await.unwrap());
@@ -189,7 +199,8 @@ async fn a_read_that_is_given_up_leaves_the_worker_in_use() {
         assert_eq!(read(&mut worker, &other, Blocks::ALL, None).await.unwrap().ids(), [7]);
         assert_eq!(read_all(&mut worker, &shape).await.len(), 20_000);
         // A worker that is dropped while it reads does not keep the lock.
-        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap() else {
+        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap()
+        else {
             panic!("rows")
         };
         assert!(reading.fill().await.unwrap());
@@ -205,14 +216,19 @@ async fn a_cancelled_statement_is_tried_again() {
     for server in servers() {
         let source = Source::new(&server, "t_cancelled").await;
         source.execute(TABLES).await;
-        source.execute("INSERT INTO plain SELECT g, repeat('x', 500) FROM generate_series(101, 20000) g").await;
+        source
+            .execute("INSERT INTO plain SELECT g, repeat('x', 500) FROM generate_series(101, 20000) g")
+            .await;
         let point = source.point().await;
         let patience = Patience { statement: Some(Duration::from_millis(300)), ..Patience::default() };
         let mut worker =
-            Worker::open(&source.options, &point.snapshot, Arc::clone(&source.catalogs), patience).await.unwrap();
+            Worker::open(&source.options, &point.snapshot, Arc::clone(&source.catalogs), patience)
+                .await
+                .unwrap();
         let shape = shape_of(&mut worker, source.oid("plain").await).await;
         let texts = shape.texts(&TypeCatalog::default(), false);
-        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap() else {
+        let Begun::Reading(mut reading) = worker.read(&shape, &texts, Blocks::ALL, None).await.unwrap()
+        else {
             panic!("rows")
         };
         // It is the taker that is slow.

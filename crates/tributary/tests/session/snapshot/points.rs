@@ -88,7 +88,10 @@ async fn every_transaction_is_in_the_snapshot_or_in_the_stream() {
             }
         }
         assert_eq!(streamed.len(), 2000);
-        assert!(points.iter().any(|(_, ids)| !ids.is_empty() && ids.len() < 2000), "nothing was written meanwhile");
+        assert!(
+            points.iter().any(|(_, ids)| !ids.is_empty() && ids.len() < 2000),
+            "nothing was written meanwhile"
+        );
         for (lsn, ids) in points {
             let before: Vec<i64> = streamed.iter().filter(|(at, _)| *at < lsn).map(|(_, id)| *id).collect();
             assert_eq!(ids, before, "at {lsn}");
@@ -102,17 +105,20 @@ async fn an_open_transaction_is_named_and_not_waited_for_without_end() {
         let source = Source::new(&server, "t_point_wait").await;
         source.execute("CREATE TABLE t (id int8 PRIMARY KEY)").await;
         let other = server.sql("t_point_wait").await;
-        other.execute("open", "SET application_name = 'batch job'; BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+        other
+            .execute("open", "SET application_name = 'batch job'; BEGIN; INSERT INTO t VALUES (1)")
+            .await
+            .unwrap();
         let rows = other.query("pid", "SELECT pg_backend_pid()", &[]).await.unwrap();
         let pid: i32 = rows[0].get(0);
         let wait = Duration::from_secs(1);
-        let error = Box::pin(Point::find(&source.options, "t_snapshot_2", wait)).await.unwrap_err();
+        let error = source.find_point(wait).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Transient);
         let text = error.to_string();
         assert!(text.contains(&format!("process {pid}")) && text.contains("batch job"), "{text}");
         assert_eq!(slots(&source).await, 0, "nothing is left behind");
         other.execute("end", "ROLLBACK").await.unwrap();
-        drop(Box::pin(Point::find(&source.options, "t_snapshot_2", LIMIT)).await.expect("a point now"));
+        drop(source.point().await);
     }
 }
 
