@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::Stream as _;
 use pgoutput::{Oid, Tuple};
-use tokio_postgres::CopyOutStream;
+use tokio_postgres::{CopyOutStream, Statement};
 
 use super::copy::Rows;
 use super::plan::Blocks;
@@ -47,6 +47,8 @@ pub struct Worker {
     sql: Sql,
     /// Sees the catalogs as they are now, which the transaction does not.
     catalogs: Arc<Sql>,
+    /// Asks them what a relation is now.
+    now: Statement,
     phase: Phase,
 }
 
@@ -105,7 +107,8 @@ impl Worker {
         patience: Patience,
     ) -> Result<Worker> {
         let sql = transaction(options, snapshot, patience).await?;
-        Ok(Worker { sql, catalogs, phase: Phase::Idle })
+        let now = catalogs.prepare("columns of a table", &now_query()).await?;
+        Ok(Worker { sql, catalogs, now, phase: Phase::Idle })
     }
 
     /// What the publications had of relations at the point. One that was not there or not published is left out.
@@ -177,11 +180,7 @@ impl Worker {
 
     /// What the relation is now.
     async fn now(&self, shape: &Shape) -> Result<Now> {
-        let query = format!(
-            "SELECT n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION} \
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid"
-        );
-        let rows = self.catalogs.query("columns of a table", &query, &[&shape.relation.0]).await?;
+        let rows = self.catalogs.query("columns of a table", &self.now, &[&shape.relation.0]).await?;
         let Some(row) = rows.first() else { return Ok(Now::Gone) };
         let (schema, name): (&str, &str) = (get(row, 0)?, get(row, 1)?);
         let (filenode, definition): (u32, i64) = (get(row, 2)?, get(row, 3)?);
@@ -190,6 +189,13 @@ impl Worker {
             && definition == shape.definition;
         Ok(if is_same { Now::Same } else { Now::Other })
     }
+}
+
+fn now_query() -> String {
+    format!(
+        "SELECT n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION} \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid"
+    )
 }
 
 impl Drop for Worker {

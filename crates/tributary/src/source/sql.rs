@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::tls::{self, TlsConnect, TlsStream};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Row};
+use tokio_postgres::{Client, Config, Row, Statement, ToStatement};
 
 use super::dial::Io;
 use super::options::{ChannelBinding, ConnectOptions};
@@ -39,8 +39,21 @@ impl Sql {
     /// Runs a query, within [`QUERY_TIME_MAX`].
     ///
     /// `what` says in an error what was asked for.
-    pub async fn query(&self, what: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    pub async fn query<T>(&self, what: &str, sql: &T, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>>
+    where
+        T: ?Sized + ToStatement,
+    {
         match tokio::time::timeout(QUERY_TIME_MAX, self.client.query(sql, parameters)).await {
+            Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
+            Err(_) => {
+                Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
+            }
+        }
+    }
+
+    /// Prepares a query that is run often.
+    pub(crate) async fn prepare(&self, what: &str, sql: &str) -> Result<Statement> {
+        match tokio::time::timeout(QUERY_TIME_MAX, self.client.prepare(sql)).await {
             Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
             Err(_) => {
                 Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))

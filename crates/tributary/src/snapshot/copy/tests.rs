@@ -23,7 +23,7 @@ impl Value {
 }
 
 /// As the page of COPY describes it, with an extension to skip.
-fn written(rows: &[Vec<Option<Vec<u8>>>], extension: &[u8]) -> Vec<u8> {
+fn written(rows: &[Cells], extension: &[u8]) -> Vec<u8> {
     let length = |count: usize| u32::try_from(count).unwrap().to_be_bytes();
     let mut out = b"PGCOPY\n\xff\r\n\0\0\0\0\0".to_vec();
     out.extend(length(extension.len()));
@@ -72,7 +72,10 @@ fn chunks<'b>(bytes: &'b [u8], cuts: &[prop::sample::Index]) -> Vec<&'b [u8]> {
     places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
 }
 
-fn table() -> impl Strategy<Value = (Vec<bool>, Vec<Vec<Option<Vec<u8>>>>)> {
+/// The cells of a row, NULL or a value.
+type Cells = Vec<Option<Vec<u8>>>;
+
+fn table() -> impl Strategy<Value = (Vec<bool>, Vec<Cells>)> {
     prop::collection::vec(any::<bool>(), 0..5).prop_flat_map(|texts| {
         let cell = prop::option::of(prop::collection::vec(any::<u8>(), 0..20));
         let row = prop::collection::vec(cell, texts.len());

@@ -160,7 +160,7 @@ async fn a_lock_is_waited_for_so_long_and_held_no_longer_than_a_read() {
             .query(
                 "locks",
                 "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-                 WHERE a.state = 'idle in transaction' AND l.relation >= 16384",
+                 WHERE a.datname = current_database() AND a.state = 'idle in transaction' AND l.relation >= 16384",
                 &[],
             )
             .await
