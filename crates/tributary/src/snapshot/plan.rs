@@ -2,7 +2,7 @@
 //!
 //! Owns: the sizes of relations as the source has them, and the rule that makes tasks of them.
 //! Does not: read rows or columns; what a task needs to know of its relations is asked for when it runs (`query`).
-//! Holds: every block of every relation with rows is in exactly one piece, whatever the relation grows to; planning takes no two locks at a time.
+//! Holds: every block of every relation is in exactly one piece, whatever the relation grows to; planning takes no two locks at a time.
 //! Fails: as the source does.
 
 use pgoutput::Oid;
@@ -36,9 +36,6 @@ pub struct Relation {
     pub rows: Option<u64>,
     /// Whether block numbers mean something: not to access methods of extensions.
     pub has_blocks: bool,
-    /// It had no rows at the point: it had no block when its size was asked for, and had not been rewritten or truncated by then. What it
-    /// gets is in the stream.
-    pub is_empty: bool,
 }
 
 impl Relation {
@@ -97,13 +94,13 @@ impl Default for Limits {
     }
 }
 
-/// Divides relations into tasks, in the order of roots and then relations. Those that are empty are in none.
+/// Divides relations into tasks, in the order of roots and then relations.
 pub fn tasks(mut relations: Vec<Relation>, limits: Limits) -> Vec<Task> {
     relations.sort_by_key(|relation| (relation.root, relation.oid));
     relations.dedup_by_key(|relation| relation.oid);
     let mut tasks = Vec::new();
     let mut open = Task::default();
-    for relation in relations.iter().filter(|relation| !relation.is_empty) {
+    for relation in &relations {
         let bytes = relation.bytes();
         if bytes > limits.bytes && relation.has_blocks && relation.blocks > 1 {
             tasks.extend(pieces(relation, limits.bytes));
@@ -175,7 +172,6 @@ fn relation(row: &Row) -> Result<Relation> {
         toast_bytes: size(6)?,
         rows: whole(rows),
         has_blocks: get(row, 9)?,
-        is_empty: get(row, 10)?,
     })
 }
 
@@ -187,9 +183,8 @@ fn whole(rows: f64) -> Option<u64> {
 
 const RELATIONS_A_QUERY: usize = 5_000;
 
-/// `pg_relation_size` locks the relation and releases it at once; of one that is gone it gives NULL. It and `pg_relation_filenode` see
-/// what is now. VACUUM gives no block back that has a row which somebody's snapshot shows, so an empty relation was empty at the point, too,
-/// unless it got another file since: that is asked second, as CASE orders it.
+/// `pg_relation_size` locks the relation and releases it at once; of one that is gone it gives NULL, and of one whose file is missing 0:
+/// that a size is 0 does not prove that there are no rows.
 fn sizes() -> String {
     format!(
         "WITH held AS MATERIALIZED ( \
@@ -201,9 +196,7 @@ fn sizes() -> String {
         CASE WHEN held.relation IS NULL AND c.reltoastrelid <> 0 THEN coalesce(pg_relation_size(c.reltoastrelid), 0) \
           ELSE 0 END, \
         block.bytes, c.reltuples::float8, \
-        {HAS_BLOCKS}, \
-        CASE WHEN held.relation IS NULL AND {HAS_BLOCKS} AND pg_relation_size(c.oid) = 0 \
-          THEN pg_relation_filenode(c.oid) IS NOT DISTINCT FROM c.relfilenode ELSE false END \
+        {HAS_BLOCKS} \
       FROM unnest($1::oid[], $2::oid[]) AS w(oid, root) \
       JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
       LEFT JOIN (SELECT DISTINCT relation FROM held) AS held ON held.relation = c.oid \

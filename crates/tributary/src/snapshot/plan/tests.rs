@@ -18,7 +18,6 @@ fn relation(oid: u32, root: u32, blocks: u32, toast_bytes: u64) -> Relation {
         toast_bytes,
         rows: None,
         has_blocks: true,
-        is_empty: false,
     }
 }
 
@@ -71,13 +70,6 @@ fn blocks_that_mean_nothing_are_not_counted() {
     let mut foreign = relation(1, 1, 100, 0);
     foreign.has_blocks = false;
     assert_eq!(shown(&tasks(vec![foreign], Limits { bytes: BLOCK, relations: 1 })), ["1"]);
-}
-
-#[test]
-fn what_has_no_rows_is_not_read() {
-    let mut relations = vec![relation(1, 1, 0, 0), relation(2, 1, 0, 0), relation(3, 1, 1, 0)];
-    relations[1].is_empty = true;
-    assert_eq!(shown(&tasks(relations, Limits::default())), ["1 3"], "the first may have had rows");
 }
 
 #[test]

@@ -95,22 +95,17 @@ async fn only_what_has_rows_is_planned() {
         assert_eq!(relations[0].root, root);
         assert_eq!((relations[1].blocks, relations[1].rows, relations[1].has_blocks), (1, Some(10), true));
         assert_eq!((relations[0].rows, relations[3].blocks), (None, 0), "never analyzed; gone");
-        let empty: Vec<bool> = relations.iter().map(|relation| relation.is_empty).collect();
-        assert_eq!(empty, [true, false, false, false], "what is gone has to be found gone");
         // It had rows at the point.
         source.execute("TRUNCATE ONLY parent; DELETE FROM child").await;
         source.execute("VACUUM child").await;
         let relations = source.relations(&point, &["parent", "child"]).await;
         assert_eq!(relations[0].heap_bytes, 0);
-        assert!(!relations[0].is_empty && relations[1].heap_bytes > 0, "{relations:?}");
+        assert!(relations[1].heap_bytes > 0, "{relations:?}");
         let mut worker = source.worker(&point).await;
         let shape = shape_of(&mut worker, relations[0].oid).await;
         assert_eq!(read(&mut worker, &shape, Blocks::ALL, None).await.unwrap(), Outcome::Changed);
         let shape = shape_of(&mut worker, relations[1].oid).await;
         assert_eq!(read_all(&mut worker, &shape).await.len(), 10);
-        let point = source.point().await;
-        let relations = source.relations(&point, &["parent"]).await;
-        assert!(relations[0].is_empty, "{relations:?}");
         source.execute("INSERT INTO parent SELECT generate_series(1, 10)").await;
         let point = source.point().await;
         // A parent's rows are its own, without those of its children.
