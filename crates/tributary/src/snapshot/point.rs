@@ -11,7 +11,7 @@ use std::time::Duration;
 use pgoutput::Lsn;
 
 use crate::error::{Error, Result};
-use crate::source::catalog::{OpenTransaction, oldest_transaction};
+use crate::source::catalog::{OpenTransaction, oldest_transaction, server};
 use crate::source::session::is_slot_wait;
 use crate::source::sql::{check_slot_name, get, quote_literal};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
@@ -44,8 +44,10 @@ impl Point {
             Err(error) => return Err(error),
         };
         let exported = created.snapshot.ok_or_else(|| Error::bug("the slot exported no snapshot"))?;
-        Point::keep(keeper, created.consistent_point, &exported).await
-        // The session ends here, and its slot with it.
+        let point = Point::keep(keeper, created.consistent_point, &exported).await?;
+        // It would end with its session, but only once the server notices that.
+        session.drop_slot(slot).await?;
+        Ok(point)
     }
 
     /// Keeps a snapshot that another session exported, which may end after this.
@@ -69,7 +71,7 @@ impl Point {
 
     /// Whether the snapshot is still kept: the session may have been ended, by a person or by a conflict on a standby.
     pub async fn check(&self) -> Result<()> {
-        self.keeper.query("snapshot that is kept", "SELECT", &[]).await.map(drop)
+        self.keeper.query("snapshot that is kept", "SELECT 1", &[]).await.map(drop)
     }
 }
 
@@ -98,6 +100,12 @@ const KEEP: &str = "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 10
 
 async fn in_the_way(sql: &Sql, wait: Duration, error: Error) -> Error {
     let waited = wait.as_secs();
+    if matches!(server(sql).await, Ok(facts) if facts.in_recovery) {
+        // T82
+        return Error::transient(format!("the primary did not log its running transactions within {waited} s"))
+            .hint("a standby finds a consistent point in what its primary logs; on an idle one: SELECT pg_log_standby_snapshot()")
+            .caused_by(error);
+    }
     let who = match oldest_transaction(sql).await {
         Ok(Some(OpenTransaction::Session { pid, application, open_seconds })) => {
             let application = application.filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned());
@@ -108,7 +116,7 @@ async fn in_the_way(sql: &Sql, wait: Duration, error: Error) -> Error {
             format!("the oldest is prepared transaction `{gid}`, open for {open_seconds:.0} s")
         }
         Ok(None) => "there is none any more".to_owned(),
-        Err(_) => "which, is not known".to_owned(),
+        Err(_) => "which is the oldest is not known".to_owned(),
     };
     Error::transient(format!("transactions that were open did not end within {waited} s; {who}"))
         .hint(

@@ -164,7 +164,7 @@ impl Worker {
         Ok(Begun::Reading(Reading { worker: self, stream, rows, what, bytes: 0, has_ended }))
     }
 
-    /// Whether the source still answers and the snapshot is there.
+    /// The connection is gone; a retry needs a new worker, and new `catalogs` if theirs is gone as well.
     pub fn is_closed(&self) -> bool {
         self.sql.is_closed()
     }

@@ -14,6 +14,7 @@ async fn slots(source: &Source) -> i64 {
     rows[0].get(0)
 }
 
+/// T71, T73: the snapshot is kept by a session of ours, and the slot that found it keeps nothing.
 #[tokio::test]
 async fn workers_see_the_point_after_its_slot_is_gone() {
     for server in servers() {
@@ -43,7 +44,7 @@ async fn workers_see_the_point_after_its_slot_is_gone() {
     }
 }
 
-/// The stream begins where the snapshot ends: every transaction is in exactly one of them.
+/// T72: the stream begins where the snapshot ends: every transaction is in exactly one of them.
 #[tokio::test]
 async fn every_transaction_is_in_the_snapshot_or_in_the_stream() {
     for server in servers() {
@@ -99,6 +100,7 @@ async fn every_transaction_is_in_the_snapshot_or_in_the_stream() {
     }
 }
 
+/// T70
 #[tokio::test]
 async fn an_open_transaction_is_named_and_not_waited_for_without_end() {
     for server in servers() {
