@@ -111,7 +111,7 @@ impl TupleBuilder {
 
     /// The row, for a message.
     pub fn tuple(&self) -> Tuple<'_> {
-        Tuple { cell_count: self.cell_count, bytes: &self.bytes }
+        Tuple { cell_count: self.cell_count, bytes: &self.bytes, layout: Layout::Lettered }
     }
 }
 
@@ -163,7 +163,10 @@ impl Writer<'_> {
     fn tuple(&mut self, kind: u8, tuple: &Tuple<'_>) {
         self.u8(kind);
         self.u16(tuple.cell_count);
-        self.out.extend(tuple.bytes);
+        match tuple.layout {
+            Layout::Lettered => self.out.extend(tuple.bytes),
+            Layout::Copied(_) => self.out.extend(TupleBuilder::from_cells(tuple.cells()).bytes),
+        }
     }
 
     fn old_tuple(&mut self, old: &OldTuple<'_>) {

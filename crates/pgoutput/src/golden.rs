@@ -67,9 +67,11 @@ pub(crate) fn goldens() -> Vec<Golden> {
 }
 
 /// The row `('1', null, unchanged, \x00ff)`.
-pub(crate) const ROW: Tuple<'static> = Tuple { cell_count: 4, bytes: b"t\0\0\0\x011nub\0\0\0\x02\x00\xff" };
+pub(crate) const ROW: Tuple<'static> =
+    Tuple { cell_count: 4, bytes: b"t\0\0\0\x011nub\0\0\0\x02\x00\xff", layout: Layout::Lettered };
 /// The row `('1', null, null, null)`, as a key tuple has it.
-pub(crate) const KEY: Tuple<'static> = Tuple { cell_count: 4, bytes: b"t\0\0\0\x011nnn" };
+pub(crate) const KEY: Tuple<'static> =
+    Tuple { cell_count: 4, bytes: b"t\0\0\0\x011nnn", layout: Layout::Lettered };
 
 const ROW_WIRE: &str = "0004 't' 00000001 '1' 'n' 'u' 'b' 00000002 00ff";
 const KEY_WIRE: &str = "0004 't' 00000001 '1' 'n' 'n' 'n'";
@@ -150,7 +152,11 @@ fn changes(in_stream: bool, goldens: &mut Vec<Golden>) {
     add_row(
         "insert of no cells",
         "'I' 00004012 'N' 0000",
-        Message::Insert(Insert { xid, relation, new: Tuple { cell_count: 0, bytes: b"" } }),
+        Message::Insert(Insert {
+            xid,
+            relation,
+            new: Tuple { cell_count: 0, bytes: b"", layout: Layout::Lettered },
+        }),
     );
     for (name, frame, old) in [
         ("update", "'U' 00004012 'N' ROW", None),

@@ -321,6 +321,16 @@ pub struct RollbackPrepared<'a> {
 pub struct Tuple<'a> {
     pub(crate) cell_count: u16,
     pub(crate) bytes: &'a [u8],
+    pub(crate) layout: Layout<'a>,
+}
+
+/// How cells follow each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Layout<'a> {
+    /// In the stream a letter before each says what it is.
+    Lettered,
+    /// In `COPY … (FORMAT binary)` there is a length alone; here is, for each, whether the query made a text of it.
+    Copied(&'a [bool]),
 }
 
 impl<'a> Tuple<'a> {
@@ -341,7 +351,7 @@ impl<'a> Tuple<'a> {
 
     /// Its cells, in the order of the relation's columns.
     pub fn cells(&self) -> CellIter<'a> {
-        CellIter::new(self.cell_count, self.bytes)
+        CellIter::new(*self)
     }
 }
 

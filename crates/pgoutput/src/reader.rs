@@ -10,7 +10,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 
 use crate::lsn::Lsn;
-use crate::message::{Cell, Oid, PgTimestamp, Tuple, Xid};
+use crate::message::{Cell, Layout, Oid, PgTimestamp, Tuple, Xid};
 
 /// Why a frame is not a message. Names the message and the field, and never holds a value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,7 +274,7 @@ impl<'a> Reader<'a> {
         self.bytes = rest;
         // `rest` is a suffix of `start`, so this is never the empty default.
         let bytes = start.get(..start.len() - rest.len()).unwrap_or_default();
-        Ok(Tuple { cell_count, bytes })
+        Ok(Tuple { cell_count, bytes, layout: Layout::Lettered })
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
@@ -308,11 +308,12 @@ impl<'a> Reader<'a> {
 pub struct CellIter<'a> {
     cells_left: u16,
     bytes: &'a [u8],
+    layout: Layout<'a>,
 }
 
 impl<'a> CellIter<'a> {
-    pub(crate) fn new(cell_count: u16, bytes: &'a [u8]) -> CellIter<'a> {
-        CellIter { cells_left: cell_count, bytes }
+    pub(crate) fn new(tuple: Tuple<'a>) -> CellIter<'a> {
+        CellIter { cells_left: tuple.cell_count, bytes: tuple.bytes, layout: tuple.layout }
     }
 }
 
@@ -322,7 +323,14 @@ impl<'a> Iterator for CellIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Cell<'a>> {
         self.cells_left = self.cells_left.checked_sub(1)?;
-        let (cell, rest) = split_cell(self.bytes)?;
+        let (cell, rest) = match &mut self.layout {
+            Layout::Lettered => split_cell(self.bytes)?,
+            Layout::Copied(texts) => {
+                let (is_text, texts_after) = texts.split_first()?;
+                *texts = texts_after;
+                split_copied(self.bytes, *is_text)?
+            }
+        };
         self.bytes = rest;
         Some(cell)
     }
@@ -348,6 +356,18 @@ fn split_cell(bytes: &[u8]) -> Option<(Cell<'_>, &[u8])> {
         b'u' => Some((Cell::Unchanged, rest)),
         _ => None,
     }
+}
+
+/// The same for a cell that has a length alone, which is -1 for NULL.
+#[inline]
+fn split_copied(bytes: &[u8], is_text: bool) -> Option<(Cell<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let length = i32::from_be_bytes(*length);
+    if length == -1 {
+        return Some((Cell::Null, rest));
+    }
+    let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((if is_text { Cell::Text(value) } else { Cell::Binary(value) }, rest))
 }
 
 /// The bytes behind a length, and what follows them.

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod pipeline;
 pub mod retry;
+pub mod snapshot;
 pub mod source;
 pub mod status;
 pub mod transactions;

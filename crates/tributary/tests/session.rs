@@ -16,6 +16,8 @@
 mod catalogs;
 #[path = "session/sign_in.rs"]
 mod sign_in;
+#[path = "session/snapshot.rs"]
+mod snapshot;
 #[path = "session/streaming.rs"]
 mod streaming;
 

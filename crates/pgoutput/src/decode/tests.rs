@@ -179,7 +179,7 @@ fn t15_xid_only_inside_stream_blocks() {
         Ok(Message::Insert(Insert {
             xid,
             relation: Oid(16402),
-            new: Tuple { cell_count: 1, bytes: b"t\0\0\0\x011" },
+            new: Tuple { cell_count: 1, bytes: b"t\0\0\0\x011", layout: Layout::Lettered },
         }))
     };
     let mut decoder = Decoder::new(V2);
@@ -294,7 +294,10 @@ fn t09_t10_an_unchanged_cell_stays_apart_from_null_beside_an_old_tuple() {
     for (kind, old) in [("'K'", OldTuple::Key as fn(_) -> _), ("'O'", OldTuple::Full as fn(_) -> _)] {
         let frame = wire(&format!("'U' 00004012 {kind} 0002 't' 00000001 '1' 'n' 'N' 0002 'u' 'n'"));
         let Ok(Message::Update(update)) = Decoder::new(V1).decode(&frame) else { panic!() };
-        assert_eq!(update.old, Some(old(Tuple { cell_count: 2, bytes: b"t\0\0\0\x011n" })));
+        assert_eq!(
+            update.old,
+            Some(old(Tuple { cell_count: 2, bytes: b"t\0\0\0\x011n", layout: Layout::Lettered }))
+        );
         assert_eq!(update.new.cells().collect::<Vec<_>>(), [Cell::Unchanged, Cell::Null]);
     }
 }

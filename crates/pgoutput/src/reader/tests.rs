@@ -64,7 +64,7 @@ fn cells_come_in_order_and_are_counted() {
 #[test]
 fn a_tuple_knows_its_size() {
     assert_eq!((ROW.len(), ROW.is_empty(), ROW.wire_bytes()), (4, false, 15));
-    let empty = Tuple { cell_count: 0, bytes: b"" };
+    let empty = Tuple { cell_count: 0, bytes: b"", layout: Layout::Lettered };
     assert_eq!((empty.len(), empty.is_empty(), empty.wire_bytes()), (0, true, 0));
     assert_eq!(empty.cells().next(), None);
 }
@@ -72,9 +72,9 @@ fn a_tuple_knows_its_size() {
 #[test]
 fn a_tuple_borrows_only_its_own_bytes() {
     let mut reader = Reader::new(b'U', b"\x00\x01nN\x00\x00");
-    assert_eq!(reader.tuple("old"), Ok(Tuple { cell_count: 1, bytes: b"n" }));
+    assert_eq!(reader.tuple("old"), Ok(Tuple { cell_count: 1, bytes: b"n", layout: Layout::Lettered }));
     assert_eq!(reader.u8("new"), Ok(b'N'));
-    assert_eq!(reader.tuple("new"), Ok(Tuple { cell_count: 0, bytes: b"" }));
+    assert_eq!(reader.tuple("new"), Ok(Tuple { cell_count: 0, bytes: b"", layout: Layout::Lettered }));
     assert_eq!(reader.finish(), Ok(()));
 }
 

@@ -480,7 +480,7 @@ impl Codec {
 
     /// Whether a cell's text may be right where its binary form is none that we know: a row type that was altered, a byte of
     /// a `"char"` that versions print differently, or an `hstore` of [`Codec::is_sent_unconverted`].
-    pub(crate) fn prefers_text(&self) -> bool {
+    pub fn prefers_text(&self) -> bool {
         self.has(&|part| matches!(part, Codec::Record(_) | Codec::Char | Codec::Hstore))
     }
 

@@ -174,7 +174,7 @@ pub fn is_duplicate(error: &Error) -> bool {
 }
 
 /// An error of the SQL client.
-pub(super) fn from_sql(error: tokio_postgres::Error, what: &str) -> Error {
+pub(crate) fn from_sql(error: tokio_postgres::Error, what: &str) -> Error {
     let Some(db) = error.as_db_error() else {
         let kind = if error.is_closed() || error.source().is_some_and(|s| s.is::<std::io::Error>()) {
             Kind::Transient

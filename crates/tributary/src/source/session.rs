@@ -105,9 +105,18 @@ impl Session {
 
     /// Creates a slot that exports a snapshot. Waits for every transaction that is open now to end (T70), up to `timeout`.
     pub async fn create_slot(&mut self, slot: &str, timeout: Duration) -> Result<CreatedSlot> {
+        self.create_slot_that(slot, "", timeout).await
+    }
+
+    /// Creates a slot that exports a snapshot, and vanishes with this session. Waits as [`Session::create_slot`] does.
+    pub async fn create_temporary_slot(&mut self, slot: &str, timeout: Duration) -> Result<CreatedSlot> {
+        self.create_slot_that(slot, "TEMPORARY ", timeout).await
+    }
+
+    async fn create_slot_that(&mut self, slot: &str, lasts: &str, timeout: Duration) -> Result<CreatedSlot> {
         check_slot_name(slot)?;
         let snapshot = if self.version >= 150_000 { "(SNAPSHOT 'export')" } else { "EXPORT_SNAPSHOT" };
-        let command = format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput {snapshot}");
+        let command = format!("CREATE_REPLICATION_SLOT {slot} {lasts}LOGICAL pgoutput {snapshot}");
         let row = self.command(&command, timeout).await?.into_one_row()?;
         Ok(CreatedSlot { consistent_point: row.lsn(1)?, snapshot: row.optional(2) })
     }

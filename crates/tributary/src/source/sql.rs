@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::tls::{self, TlsConnect, TlsStream};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Row};
+use tokio_postgres::{Client, Config, Row, Statement, ToStatement};
 
 use super::dial::Io;
 use super::options::{ChannelBinding, ConnectOptions};
@@ -39,8 +39,21 @@ impl Sql {
     /// Runs a query, within [`QUERY_TIME_MAX`].
     ///
     /// `what` says in an error what was asked for.
-    pub async fn query(&self, what: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    pub async fn query<T>(&self, what: &str, sql: &T, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>>
+    where
+        T: ?Sized + ToStatement,
+    {
         match tokio::time::timeout(QUERY_TIME_MAX, self.client.query(sql, parameters)).await {
+            Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
+            Err(_) => {
+                Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
+            }
+        }
+    }
+
+    /// Prepares a query that is run often.
+    pub(crate) async fn prepare(&self, what: &str, sql: &str) -> Result<Statement> {
+        match tokio::time::timeout(QUERY_TIME_MAX, self.client.prepare(sql)).await {
             Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
             Err(_) => {
                 Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
@@ -66,6 +79,11 @@ impl Sql {
     /// The client itself, for COPY and transactions.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Ends the session at once, whatever the server is at: it finds the connection broken as soon as it sends more.
+    pub(crate) fn abandon(&mut self) {
+        self.driver.abort_all();
     }
 
     /// The connection is gone.
@@ -193,7 +211,7 @@ impl AsyncWrite for Ours {
 }
 
 /// A cell of a row that our own query shaped: another type is a mistake in the query.
-pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> {
+pub(crate) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> {
     row.try_get(column)
         .map_err(|error| Error::bug(format!("column {column} of a catalog query")).caused_by(error))
 }

@@ -1,0 +1,249 @@
+//! What of a relation is read, and the COPY that reads it.
+//!
+//! Owns: the published columns and rows of a relation, and the text of the query.
+//! Does not: run it (`worker`), or decide what a column becomes in the lake.
+//! Holds: columns and rows are those that the stream has of the relation: what pgoutput makes of lists, filters, generated columns and
+//! `publish_via_partition_root`; a column whose binary form is not surely read comes as the exact text that the stream has.
+//! Fails: as the source does.
+
+use pgoutput::Oid;
+use tables::types::{Codec, TypeCatalog};
+use tokio_postgres::Row;
+
+use super::plan::Blocks;
+use super::point::Point;
+use crate::error::Result;
+use crate::source::Sql;
+use crate::source::sql::{get, quote_identifier};
+
+/// What is published of a relation, and what it was when that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The relation.
+    pub relation: Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Where its rows lie.
+    pub filenode: u32,
+    /// Whether block numbers and transaction ids of rows mean something: not to access methods of extensions.
+    pub has_blocks: bool,
+    /// A hash over all its columns: numbers, names, types, and whether they are generated.
+    pub definition: i64,
+    /// The published columns, in its own order.
+    pub columns: Vec<Column>,
+    /// Only rows that satisfy one of these are published; all, if there is none.
+    pub filters: Vec<String>,
+}
+
+/// A published column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its number in the relation.
+    pub attnum: i16,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_oid: Oid,
+    /// The type's modifier, -1 for none.
+    pub type_modifier: i32,
+}
+
+impl Shape {
+    /// `schema.name`, quoted.
+    pub(super) fn quoted_name(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+
+    /// For every column, whether it is selected as text. `converts` says that the server converts between encodings.
+    ///
+    /// A type that `types` has not learnt is text, so nothing has to be known of it.
+    pub fn texts(&self, types: &TypeCatalog, converts: bool) -> Box<[bool]> {
+        let is_text = |column: &Column| {
+            let found = types.resolve(column.type_oid, column.type_modifier);
+            let is_sent = *found.codec.natural() != Codec::Unsent;
+            let is_binary = found.has_binary_decoder && is_sent && !found.codec.prefers_text();
+            !is_binary || (converts && found.codec.is_sent_unconverted())
+        };
+        self.columns.iter().map(is_text).collect()
+    }
+}
+
+/// Only rows that may have been written since an earlier point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The first transaction that the earlier point may not have shown.
+    xid: u32,
+}
+
+impl Since {
+    /// Rows that `point` shows and a point with this `xmin` may not have shown. None if so much was written between the two that
+    /// transaction ids do not tell: then all have to be read.
+    pub fn point(earlier_xmin: u64, point: &Point) -> Option<Since> {
+        Since::at(earlier_xmin, point.xmax)
+    }
+
+    fn at(earlier_xmin: u64, xmax: u64) -> Option<Since> {
+        let written = xmax.saturating_sub(earlier_xmin);
+        if written >= XIDS_TOLD_APART || earlier_xmin & 0xFFFF_FFFF < FIRST_NORMAL_XID {
+            return None;
+        }
+        u32::try_from(earlier_xmin & 0xFFFF_FFFF).ok().map(|xid| Since { xid })
+    }
+
+    /// `age` is the distance from the newest transaction, and `i32::MAX` for rows that an old version froze. The row of a transaction
+    /// so old that its id is in use again looks new, which only reads it once more; an `xid` that has grown as old looks newer than now,
+    /// and then nothing is left out.
+    fn condition(self) -> String {
+        let age = format!("pg_catalog.age('{}'::pg_catalog.xid)", self.xid);
+        format!("({age} < 0 OR pg_catalog.age(xmin) <= {age})")
+    }
+}
+
+/// Half of what 32 bits count.
+const XIDS_TOLD_APART: u64 = 1 << 31;
+
+/// `FirstNormalTransactionId`: those below stand for no transaction.
+const FIRST_NORMAL_XID: u64 = 3;
+
+/// The COPY of a relation's published columns and rows, within `blocks`. A relation without blocks has only [`Blocks::ALL`], and is read
+/// whole whatever `since` says.
+pub fn copy(shape: &Shape, texts: &[bool], blocks: Blocks, since: Option<Since>) -> String {
+    let texts = texts.iter().copied().chain(std::iter::repeat(true));
+    let columns: Vec<String> =
+        shape.columns.iter().zip(texts).map(|(column, is_text)| selected(column, is_text)).collect();
+    let mut conditions = Vec::new();
+    if blocks.from > 0 {
+        conditions.push(format!("ctid >= '({},0)'::pg_catalog.tid", blocks.from));
+    }
+    if let Some(until) = blocks.until {
+        conditions.push(format!("ctid < '({until},0)'::pg_catalog.tid"));
+    }
+    if let Some(since) = since.filter(|_| shape.has_blocks) {
+        conditions.push(since.condition());
+    }
+    if !shape.filters.is_empty() {
+        let filters: Vec<String> = shape.filters.iter().map(|filter| format!("({filter})")).collect();
+        conditions.push(format!("({})", filters.join(" OR ")));
+    }
+    let condition =
+        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    format!(
+        "COPY (SELECT {} FROM ONLY {}{condition}) TO STDOUT (FORMAT binary)",
+        columns.join(", "),
+        shape.quoted_name()
+    )
+}
+
+/// As text it is what the type's output function prints, which a cast to text is not for all types. A row of NULLs is no NULL, though
+/// `IS NULL` says so.
+fn selected(column: &Column, is_text: bool) -> String {
+    let name = quote_identifier(&column.name);
+    if is_text {
+        format!("CASE WHEN {name} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {name}) END")
+    } else {
+        name
+    }
+}
+
+/// What these publications have of relations, in the session's snapshot. One that is gone or not published is left out.
+pub async fn shapes(sql: &Sql, publications: &[String], relations: &[Oid]) -> Result<Vec<Shape>> {
+    let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
+    let query = shapes_query(sql.server_version());
+    let rows = sql.query("columns of the tables to read", &query, &[&publications, &relations]).await?;
+    rows.iter().map(shape).collect()
+}
+
+fn shape(row: &Row) -> Result<Shape> {
+    let (attnums, names, types, modifiers): (Vec<i16>, Vec<String>, Vec<u32>, Vec<i32>) =
+        (get(row, 5)?, get(row, 6)?, get(row, 7)?, get(row, 8)?);
+    let columns = attnums.into_iter().zip(names).zip(types).zip(modifiers);
+    Ok(Shape {
+        relation: Oid(get(row, 0)?),
+        schema: get(row, 1)?,
+        name: get(row, 2)?,
+        filenode: get(row, 3)?,
+        definition: get(row, 4)?,
+        columns: columns
+            .map(|(((attnum, name), type_oid), type_modifier)| Column {
+                attnum,
+                name,
+                type_oid: Oid(type_oid),
+                type_modifier,
+            })
+            .collect(),
+        filters: get::<Option<Vec<String>>>(row, 9)?.unwrap_or_default(),
+        has_blocks: get(row, 10)?,
+    })
+}
+
+/// Whether relation `c` is a heap.
+pub(super) const HAS_BLOCKS: &str =
+    "EXISTS (SELECT FROM pg_am m WHERE m.oid = c.relam AND m.amhandler = 'heap_tableam_handler'::regproc)";
+
+/// A hash over the columns of relation `c`.
+pub(super) const DEFINITION: &str = "(SELECT coalesce(hashtextextended(string_agg(format('%s %I %s %s %s %s', d.attnum, d.attname, \
+      d.atttypid, d.atttypmod, d.attgenerated, d.attidentity), ', ' ORDER BY d.attnum), 0), 0) \
+      FROM pg_attribute d WHERE d.attrelid = c.oid AND d.attnum > 0 AND NOT d.attisdropped)";
+
+/// How pgoutput decides: of the relation and its ancestors the topmost counts that a publication with `publish_via_partition_root` has,
+/// and publications that name one below it do not count. What FOR ALL TABLES and TABLES IN SCHEMA publish has no filter.
+///
+/// <https://www.postgresql.org/docs/current/logical-replication-row-filter.html>
+fn shapes_query(server_version: u32) -> String {
+    let (in_schema, filter, listed) = if server_version >= 150_000 {
+        (
+            "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = k.relnamespace)",
+            "r.prqual",
+            "(SELECT array_agg(l.attname::text) FROM pg_attribute l \
+             WHERE l.attrelid = r.prrelid AND l.attnum = ANY(r.prattrs::int2[]))",
+        )
+    } else {
+        ("false", "NULL::pg_node_tree", "NULL::text[]")
+    };
+    let generated = if server_version >= 180_000 { "p.pubgencols = 's'" } else { "false" };
+    format!(
+        "WITH RECURSIVE above(oid, ancestor, level) AS ( \
+           SELECT w.oid, w.oid, 0 FROM unnest($2::oid[]) AS w(oid) \
+           UNION ALL SELECT a.oid, i.inhparent, a.level + 1 FROM above a \
+           JOIN pg_class k ON k.oid = a.ancestor AND k.relispartition JOIN pg_inherits i ON i.inhrelid = a.ancestor \
+         ), member AS ( \
+           SELECT a.oid, p.oid AS publication, CASE WHEN p.pubviaroot THEN max(a.level) ELSE 0 END AS level \
+           FROM above a JOIN pg_class k ON k.oid = a.ancestor JOIN pg_publication p ON p.pubname = ANY($1::text[]) \
+           WHERE p.puballtables OR {in_schema} \
+           OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.ancestor) \
+           GROUP BY a.oid, p.oid, p.pubviaroot \
+         ), term AS ( \
+           SELECT m.oid, CASE WHEN p.puballtables OR {in_schema} THEN NULL ELSE {filter} END AS filter, r.prrelid, \
+             CASE WHEN p.puballtables THEN NULL ELSE {listed} END AS listed, {generated} AS is_generated \
+           FROM member m JOIN (SELECT oid, max(level) AS level FROM member GROUP BY oid) AS top USING (oid, level) \
+           JOIN above a ON a.oid = m.oid AND a.level = m.level JOIN pg_class k ON k.oid = a.ancestor \
+           JOIN pg_publication p ON p.oid = m.publication \
+           LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = a.ancestor \
+         ), published AS ( \
+           SELECT t.oid, bool_or(t.filter IS NULL) AS is_unfiltered, bool_or(t.listed IS NULL) AS is_whole, \
+             bool_or(t.listed IS NULL AND t.is_generated) AS is_generated, \
+             array_agg(DISTINCT pg_get_expr(t.filter, t.prrelid)) AS filters \
+           FROM term t GROUP BY t.oid \
+         ) \
+         SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION}, \
+           columns.numbers, columns.names, columns.types, columns.modifiers, \
+           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {HAS_BLOCKS} \
+         FROM published t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         CROSS JOIN LATERAL ( \
+           SELECT coalesce(array_agg(a.attnum ORDER BY a.attnum), '{{}}'::int2[]) AS numbers, \
+             coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{{}}'::text[]) AS names, \
+             coalesce(array_agg(a.atttypid ORDER BY a.attnum), '{{}}'::oid[]) AS types, \
+             coalesce(array_agg(a.atttypmod ORDER BY a.attnum), '{{}}'::int4[]) AS modifiers \
+           FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+           AND CASE WHEN EXISTS (SELECT FROM term l WHERE l.oid = c.oid AND a.attname = ANY(l.listed)) \
+             THEN a.attgenerated IN ('', 's') \
+             ELSE t.is_whole AND (a.attgenerated = '' OR a.attgenerated = 's' AND t.is_generated) END \
+         ) AS columns \
+         WHERE c.relkind = 'r' AND (t.is_unfiltered OR array_position(t.filters, NULL) IS NULL)"
+    )
+}
+
+#[cfg(test)]
+mod tests;
