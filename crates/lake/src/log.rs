@@ -20,8 +20,10 @@ use crate::layout::{self, Partition};
 use crate::retry::transient;
 use crate::store::{Created, Part, Store};
 
+mod snapshot;
 mod state;
 
+pub use snapshot::{Chunk, ReadPiece, ReadRelation, Reading, TableSnapshot};
 pub use state::{Lineage, State, TableState, Totals};
 
 /// The version of the form of log entries and checkpoints.
@@ -191,6 +193,35 @@ pub enum Event {
         column: String,
         /// Why.
         reason: String,
+    },
+    /// The rows that a table has already are going to be read.
+    SnapshotStart {
+        /// `schema.table` as Postgres names it.
+        table: String,
+        /// The OID of the root table.
+        relation: u32,
+        /// What was in the lake before counts no more once the snapshot is done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        supersedes: bool,
+        /// What was read of it counts no more, either.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anew: bool,
+    },
+    /// A part of it is read, and in files of this entry.
+    SnapshotChunk(Chunk),
+    /// All of it is read, or cannot be.
+    SnapshotEnd {
+        /// `schema.table` as Postgres names it.
+        table: String,
+        /// The OID of the root table.
+        relation: u32,
+        /// The consistent point of its oldest rows that count.
+        lsn: Lsn,
+        /// How many rows were read.
+        rows: u64,
+        /// Why it was set aside, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// The source is on a newer timeline.
     Timeline {

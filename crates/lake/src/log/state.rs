@@ -11,7 +11,7 @@ use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Author, Entry, EntryKind, Event, FORMAT, TableFiles, nonce};
+use super::{Author, Chunk, Entry, EntryKind, Event, FORMAT, TableFiles, TableSnapshot, nonce};
 use crate::error::Error;
 
 /// The leaves of one root: OID and name.
@@ -51,6 +51,9 @@ pub struct State {
     /// The leaves of every root, by its OID.
     #[serde(default)]
     pub lineage: BTreeMap<u32, Lineage>,
+    /// The snapshot of every table that has or had one, by the OID of the root.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub snapshots: BTreeMap<u32, TableSnapshot>,
     /// The last cut that may not be published yet: what a new daemon rolls forward.
     #[serde(default)]
     pub last_cut: Option<Entry>,
@@ -175,6 +178,7 @@ impl State {
             publication_members: BTreeMap::new(),
             tables: BTreeMap::new(),
             lineage: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             last_cut: None,
         }
     }
@@ -201,6 +205,9 @@ impl State {
             EntryKind::Void => {
                 if let Some(voided) = self.last_cut.take() {
                     self.subtract_totals(&voided.tables);
+                    for event in &voided.events {
+                        self.void_snapshot(event);
+                    }
                 }
             }
             // Entry N+1 is created only after N is published, so an idle entry proves that the cut before it is.
@@ -247,12 +254,37 @@ impl State {
                     known.needs_resync.insert(column.clone(), reason.clone());
                 }
             }
+            Event::SnapshotStart { table, relation, supersedes, anew } => {
+                self.snapshots.entry(*relation).or_default().start(table, *supersedes, *anew);
+            }
+            Event::SnapshotChunk(chunk) => {
+                self.snapshots.entry(chunk.relation).or_default().add(chunk);
+            }
+            Event::SnapshotEnd { table, relation, lsn, reason, .. } => {
+                let snapshot = self.snapshots.entry(*relation).or_default();
+                table.clone_into(&mut snapshot.table);
+                snapshot.end(*lsn, reason.as_deref());
+                let is_whole = reason.is_none() && snapshot.supersedes;
+                if is_whole && let Some(known) = self.tables.get_mut(relation) {
+                    known.needs_resync.clear();
+                }
+            }
             Event::Truncate { .. }
             | Event::Timeline { .. }
             | Event::Orphan { .. }
             | Event::Void { .. }
             | Event::Other(_) => {}
         }
+    }
+
+    /// Rows of a snapshot that were taken back are not streamed again: the table is read anew, and what is left of them counts no more.
+    fn void_snapshot(&mut self, event: &Event) {
+        let (Event::SnapshotChunk(Chunk { table, relation, .. })
+        | Event::SnapshotEnd { table, relation, .. }) = event
+        else {
+            return;
+        };
+        self.snapshots.entry(*relation).or_default().start(table, true, true);
     }
 
     fn add_totals(&mut self, tables: &[TableFiles]) {

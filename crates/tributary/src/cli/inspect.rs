@@ -150,6 +150,19 @@ fn event_line(event: &Event) -> String {
         Event::Truncate { table, relation, commit_lsn } => {
             format!("truncate of {relation} (table {table}) at {commit_lsn}")
         }
+        Event::SnapshotStart { table, supersedes: false, .. } => {
+            format!("the rows of {table} are to be read")
+        }
+        Event::SnapshotStart { table, supersedes: true, .. } => {
+            format!("the rows of {table} are to be read anew")
+        }
+        Event::SnapshotChunk(chunk) => {
+            format!("{} rows of {} read at {}", chunk.rows, chunk.table, chunk.lsn)
+        }
+        Event::SnapshotEnd { table, reason: None, rows, .. } => {
+            format!("all {rows} rows of {table} are read")
+        }
+        Event::SnapshotEnd { table, reason: Some(reason), .. } => format!("{table} cannot be read: {reason}"),
         Event::Timeline { from, to } => format!("timeline {from} became {to}"),
         Event::Publication { names, definition, .. } => {
             format!(
