@@ -164,6 +164,11 @@ impl Writer {
     /// Opens the file of a table and hour in the open cut.
     pub fn open_file(&mut self, spec: FileSpec) -> OpenFile {
         self.open_files += 1;
+        self.open_file_apart(spec)
+    }
+
+    /// Opens a file that belongs to no cut yet; to the one that is open when [`Writer::adopt`] is called, or to none if it is dropped.
+    pub fn open_file_apart(&mut self, spec: FileSpec) -> OpenFile {
         let (commands, received) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
         let memory = Arc::new(AtomicUsize::new(0));
@@ -172,6 +177,11 @@ impl Writer {
         let file = FileTask::new(shared, spec.clone(), self.next_seq, numbers, Arc::clone(&memory));
         task.spawn(file.run(received));
         OpenFile { commands, memory, task, spec }
+    }
+
+    /// Such a file belongs to the open cut from here on: it has to be among the files of [`Writer::cut`].
+    pub fn adopt(&mut self, _file: &OpenFile) {
+        self.open_files += 1;
     }
 
     /// Whether another cut would be taken at once.

@@ -6,6 +6,7 @@
 //! facts changed nothing and can be applied again; a row takes one hash lookup and no allocation.
 //! Fails: [`FoldError`], when the stream contradicts itself; going on could put a row into the wrong column.
 
+mod placing;
 mod planning;
 mod plans;
 mod selection;
@@ -18,6 +19,7 @@ use pgoutput::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub use self::placing::Placed;
 use self::planning::Missing;
 use self::plans::{Planned, Plans};
 pub use self::selection::{ColumnGlob, GlobError, Selection};

@@ -211,6 +211,29 @@ impl Buffers {
         }
     }
 
+    /// What a file is of that is filled elsewhere. Its schema is in the log before the file is, or with it.
+    pub fn file_spec(
+        &mut self,
+        table: &Table,
+        schema: &TableSchema,
+        partition: Partition,
+    ) -> Result<FileSpec> {
+        self.note_schema(table, schema)?;
+        Ok(FileSpec {
+            table: display_name(table),
+            relation: table.oid.0,
+            path: self.paths.of(table),
+            schema_id: schema.id,
+            schema: schema.arrow(),
+            partition,
+        })
+    }
+
+    /// Whether a value that its lake type does not hold stops the daemon.
+    pub fn refuses_loss(&self) -> bool {
+        self.refuses_loss
+    }
+
     /// Ends the open cut: every row goes to its file, and the files to the caller.
     pub fn seal(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<Vec<OpenFile>> {
         for position in 0..self.buffers.len() {
@@ -280,17 +303,10 @@ impl Buffers {
             let Some(table) = table_of(tables, buffer.table) else {
                 return Err(Error::bug("rows of a table that the fold does not know"));
             };
-            let schema = Arc::clone(&buffer.schema);
-            self.note_schema(table, &schema)?;
+            let (schema, partition) = (Arc::clone(&buffer.schema), buffer.partition);
+            let file = writer.open_file(self.file_spec(table, &schema, partition)?);
             let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
-            buffer.file = Some(writer.open_file(FileSpec {
-                table: display_name(table),
-                relation: table.oid.0,
-                path: self.paths.of(table),
-                schema_id: buffer.schema.id,
-                schema: buffer.schema.arrow(),
-                partition: buffer.partition,
-            }));
+            buffer.file = Some(file);
         }
         let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
         let bytes = buffer.builder.bytes();
@@ -389,6 +405,6 @@ fn table_of(tables: &[Table], index: TableIndex) -> Option<&Table> {
 /// In which order rows are counted by kind.
 const OPS: [Op; 5] = [Op::Insert, Op::Update, Op::Delete, Op::Truncate, Op::Row];
 /// Rows after which a builder is handed to its encoder: enough for the encoder to work by columns.
-const BATCH_ROWS: usize = 32_768;
+pub(crate) const BATCH_ROWS: usize = 32_768;
 /// Bytes after which it is handed over, whatever the rows.
-const BATCH_BYTES: usize = 4 << 20;
+pub(crate) const BATCH_BYTES: usize = 4 << 20;

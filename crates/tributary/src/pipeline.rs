@@ -26,6 +26,7 @@ pub(crate) mod mapping;
 pub(crate) mod offline;
 mod opening;
 pub mod publication;
+mod snapshots;
 pub mod startup;
 mod streaming;
 
@@ -178,7 +179,7 @@ async fn attempt(context: &mut Context) -> Result<()> {
         opened = Box::pin(opening::open(context)) => opened?,
         () = stopped(&mut shutdown) => return Err(Error::transient(STOPPED)),
     };
-    Box::pin(streaming::Streaming::new(context, opened).run()).await
+    Box::pin(streaming::Streaming::new(context, opened)?.run()).await
 }
 
 /// The store that the configuration names.

@@ -119,7 +119,8 @@ impl TableSnapshot {
         self.supersedes |= supersedes;
     }
 
-    pub(super) fn add(&mut self, chunk: &Chunk) {
+    /// Adds a chunk.
+    pub fn add(&mut self, chunk: &Chunk) {
         self.lsn = Some(self.lsn.map_or(chunk.lsn, |lsn| lsn.min(chunk.lsn)));
         self.rows += chunk.rows;
         self.bytes += chunk.bytes;
@@ -140,7 +141,8 @@ impl TableSnapshot {
         }
     }
 
-    pub(super) fn end(&mut self, lsn: Lsn, reason: Option<&str>) {
+    /// Ends it; with a reason, it is set aside.
+    pub fn end(&mut self, lsn: Lsn, reason: Option<&str>) {
         self.state = if reason.is_some() { Reading::SetAside } else { Reading::Done };
         self.reason = reason.map(str::to_owned);
         self.lsn = Some(self.lsn.unwrap_or(lsn));

@@ -118,4 +118,4 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
 }
 
 /// Encodings of databases that our session, which asks for UTF8 or the same, needs no conversion from.
-const UNCONVERTED: [&str; 2] = ["UTF8", "SQL_ASCII"];
+pub(crate) const UNCONVERTED: [&str; 2] = ["UTF8", "SQL_ASCII"];

@@ -15,13 +15,12 @@ use pgoutput::{Oid, ReplicaIdentity, Xid};
 use tables::fold::{Fold, FoldSettings};
 use tables::lineage::{Facts, LeafFacts};
 use tables::schema::TableSchema;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::publication::Difference;
 use super::startup::{self, Decision, Situation};
-use super::{CommitsOnly, Context, bootstrap, existing_rows, mapping};
+use super::{CommitsOnly, Context, bootstrap, mapping};
 use crate::clock;
-use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
@@ -52,7 +51,6 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let mut state = match log::load(store.as_ref()).await? {
         Some(state) => state,
         None => {
-            warn_of_existing_rows(&context.config, &sql).await;
             let source_sql = connect_sql(&context.options).await?;
             let made =
                 bootstrap::create(store.as_ref(), &context.config, &context.options, &source_sql, false)
@@ -75,10 +73,8 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     refuse_other_slot(context, &state)?;
     let taken = take_slot(context, &mut state, &sql).await?;
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
-    if let Difference::Added(members) =
-        super::publication::compare_with_log(&context.config, &state, &publication)?
-    {
-        super::publication::tell_added(members);
+    if let Difference::Added(members) = super::publication::compare_with_log(&state, &publication)? {
+        super::publication::tell_added(context.config.snapshot.mode, members);
     }
     let author = append_open(context, &mut state, taken.decision, &publication).await?;
     context.epoch = Some(author.epoch);
@@ -90,23 +86,6 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
     Ok(Opened { state, author, stream, proto_version, sql, source_sql, fold, streamed_from, publication })
-}
-
-/// The slot is about to be created: what is there already will not be in the stream.
-async fn warn_of_existing_rows(config: &Config, sql: &Sql) {
-    if config.snapshot.mode != SnapshotMode::Initial {
-        return;
-    }
-    match existing_rows::in_published(sql, config).await {
-        Ok(Some(found)) => warn!(
-            tables = found.count,
-            example = found.example,
-            "rows that existed before the slot are not exported in this version; set `snapshot.mode = \"never\"` if that is meant"
-        ),
-        Ok(None) => {}
-        // The bootstrap meets the same trouble, and knows what to do about it.
-        Err(error) => debug!(error = error.chain(), "whether tables have rows already is unknown"),
-    }
 }
 
 fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
@@ -217,7 +196,7 @@ async fn check(
     log::follow_on(context.store.as_ref(), state).await?;
     refuse_fenced(context, state)?;
     let found = bootstrap::publication_event(sql, &context.config.source.publication).await?;
-    super::publication::compare_with_log(&context.config, state, &found)?;
+    super::publication::compare_with_log(state, &found)?;
     let system = session.identify_system().await?;
     let history = if system.timeline > state.timeline {
         session.timeline_history(system.timeline).await?

@@ -2,16 +2,16 @@
 //!
 //! Owns: the comparison with what the log recorded, and accepting a new definition.
 //! Does not: read a change; Postgres applies a changed publication at its own place in the stream (T36, T46, T52).
-//! Holds: I10, a definition that changed halts until a person accepts it, unless tables were added whose older rows are not wanted.
+//! Holds: I10, a definition that changed halts until a person accepts it, unless tables were only added.
 //! Fails: `SourceHalted`, with the command that accepts.
 
 use lake::log::{EntryKind, Event, State};
 use lake::store::Store;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{bootstrap, offline};
-use crate::config::{Config, SnapshotMode};
+use crate::config::SnapshotMode;
 use crate::error::{Error, Result};
 use crate::source::Sql;
 
@@ -25,17 +25,16 @@ pub enum Difference {
 }
 
 /// Compares publications with those that the log recorded; halts if more than an addition changed.
-pub fn compare_with_log(config: &Config, state: &State, found: &Event) -> Result<Difference> {
+pub fn compare_with_log(state: &State, found: &Event) -> Result<Difference> {
     let Some((names, definition)) = state.publication.clone() else { return Ok(Difference::None) };
     let members = state.publication_members.clone();
-    compare(config, &Event::Publication { names, definition, members }, found)
+    compare(&Event::Publication { names, definition, members }, found)
 }
 
 /// Compares two events of publications.
 ///
-/// Rows that an added table has already are in no change. Only if such rows are not wanted at all (`snapshot.mode = "never"`) is the lake
-/// after an addition what it is meant to be.
-pub fn compare(config: &Config, recorded: &Event, found: &Event) -> Result<Difference> {
+/// Rows that an added table has already are in no change; a snapshot reads them, unless they are not wanted (`snapshot.mode = "never"`).
+pub fn compare(recorded: &Event, found: &Event) -> Result<Difference> {
     let (
         Event::Publication { names: recorded_names, definition: recorded, members: old },
         Event::Publication { names, definition, members: new },
@@ -56,18 +55,23 @@ pub fn compare(config: &Config, recorded: &Event, found: &Event) -> Result<Diffe
     }
     let stayed = old.iter().all(|(member, hash)| new.get(member) == Some(hash));
     let is_addition = !old.is_empty() && stayed && new.len() > old.len();
-    match config.snapshot.mode {
-        SnapshotMode::Never if is_addition => Ok(Difference::Added(new.len() - old.len())),
-        SnapshotMode::Never | SnapshotMode::Initial => Err(changed(names)),
-    }
+    if is_addition { Ok(Difference::Added(new.len() - old.len())) } else { Err(changed(names)) }
 }
 
 /// Tables came into a publication, and their rows of before did not.
-pub fn tell_added(members: usize) {
-    warn!(
-        members,
-        "tables or schemas were added to the publication: their changes are exported from now on, rows that they have already are not"
-    );
+pub fn tell_added(mode: SnapshotMode, members: usize) {
+    match mode {
+        SnapshotMode::Initial => {
+            info!(
+                members,
+                "tables or schemas were added to the publication: the rows that they have are read"
+            );
+        }
+        SnapshotMode::Never => warn!(
+            members,
+            "tables or schemas were added to the publication: their changes are exported from now on, rows that they have already are not"
+        ),
+    }
 }
 
 /// The halt.

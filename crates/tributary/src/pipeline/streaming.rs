@@ -29,8 +29,10 @@ use crate::transactions::{Replay, Transactions};
 
 mod events;
 mod positions;
+mod snapshots;
 
 use positions::Positions;
+use snapshots::Beside;
 
 /// What the loop owns.
 pub(super) struct Streaming<'c> {
@@ -51,6 +53,7 @@ pub(super) struct Streaming<'c> {
     publication: Event,
     /// For the log entry of the next cut.
     events: Vec<Event>,
+    beside: Beside,
     phase: Phase,
     /// When the first row of the open cut came.
     cut_begun: Option<Instant>,
@@ -90,7 +93,7 @@ struct Needs {
 }
 
 impl<'c> Streaming<'c> {
-    pub(super) fn new(context: &'c mut Context, opened: Opened) -> Streaming<'c> {
+    pub(super) fn new(context: &'c mut Context, opened: Opened) -> Result<Streaming<'c>> {
         let Opened {
             state,
             author,
@@ -116,12 +119,13 @@ impl<'c> Streaming<'c> {
             uploads: UPLOADS,
         };
         let positions = Positions::at(state.to_lsn);
+        let beside = Beside::start(context, &state)?;
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
         let transactions = Transactions::new(&context.gauge, context.config.source.spool());
         let now = Instant::now();
-        Streaming {
+        Ok(Streaming {
             target: match context.until {
                 Until::Lsn(lsn) => Some(lsn),
                 Until::Forever | Until::Now => None,
@@ -141,6 +145,7 @@ impl<'c> Streaming<'c> {
             replay: None,
             publication,
             events: Vec::new(),
+            beside,
             phase: Phase::Streaming,
             cut_begun: None,
             last_idle: now,
@@ -149,7 +154,7 @@ impl<'c> Streaming<'c> {
             last_slot_check: None,
             behind_since: None,
             reply_requests: ReplyRequests { count: 0, since: now },
-        }
+        })
     }
 
     /// Streams until told to stop, the target is reached, or the stream ends.
@@ -212,6 +217,7 @@ impl<'c> Streaming<'c> {
                 return self.end();
             }
             let (reads, may_stop) = (self.wants_to_read(), !self.has_deadline());
+            let takes_requests = self.phase == Phase::Streaming;
             let stream = self.stream.as_mut().ok_or_else(|| Error::bug("the stream is gone"))?;
             tokio::select! {
                 biased;
@@ -222,7 +228,7 @@ impl<'c> Streaming<'c> {
                 published = self.writer.published() => self.on_published(published?).await?,
                 () = tokio::time::sleep_until(next_status) => {
                     // Keeps the walsender alive while reading is paused, and asks where it is if we have to know.
-                    let asks = self.target.is_some() && self.phase == Phase::Streaming;
+                    let asks = (self.target.is_some() || self.beside.awaits_stream()) && self.phase == Phase::Streaming;
                     if self.phase != Phase::Ended {
                         stream.send_status(asks).await?;
                     }
@@ -230,6 +236,7 @@ impl<'c> Streaming<'c> {
                     next_status = tokio::time::Instant::now() + interval;
                 }
                 _ = tick.tick() => self.on_tick().await?,
+                request = self.beside.snapshots.requests.recv(), if takes_requests => self.on_snapshot(request).await?,
                 () = std::future::ready(()), if reads && self.replay.is_some() => self.replay_on().await?,
                 filled = stream.fill(), if reads => self.on_filled(filled.map(drop)).await?,
                 () = gauge.shrunk(), if !reads => {}
@@ -266,7 +273,12 @@ impl<'c> Streaming<'c> {
 
     /// Everything received is published: nothing buffered, nothing on its way.
     fn is_clean(&self) -> bool {
-        self.buffers.is_empty() && !self.fold.in_transaction() && self.positions.is_clean()
+        !self.has_rows() && self.events.is_empty() && !self.fold.in_transaction() && self.positions.is_clean()
+    }
+
+    /// Whether the open cut has a row.
+    fn has_rows(&self) -> bool {
+        !self.buffers.is_empty() || !self.beside.files.is_empty()
     }
 
     fn end(&self) -> Result<()> {
@@ -316,7 +328,7 @@ impl<'c> Streaming<'c> {
     /// Everything that came with one read.
     async fn on_filled(&mut self, filled: Result<()>) -> Result<()> {
         if let Err(error) = filled {
-            if self.fold.in_transaction() || self.buffers.is_empty() {
+            if self.fold.in_transaction() || !self.has_rows() {
                 return Err(error);
             }
             // What is whole and buffered is worth keeping; the rest comes again.
@@ -334,11 +346,8 @@ impl<'c> Streaming<'c> {
         if self.phase == Phase::Ended {
             return self.cut_if_due();
         }
-        if self.phase == Phase::Streaming && self.target.is_some_and(|target| self.positions.clean >= target)
-        {
-            return self.begin_drain("everything asked for is here", None);
-        }
-        Ok(())
+        self.beside.reached(self.positions.clean);
+        self.drain_if_done()
     }
 
     async fn drain(&mut self, stream: &mut Stream) -> Result<()> {
@@ -519,10 +528,9 @@ impl<'c> Streaming<'c> {
             let found = tokio::time::timeout(CATALOG_TIMEOUT, bootstrap::publication_event(&self.sql, names))
                 .await
                 .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
-            if let Difference::Added(members) =
-                publication::compare(&self.context.config, &self.publication, &found)?
-            {
-                publication::tell_added(members);
+            if let Difference::Added(members) = publication::compare(&self.publication, &found)? {
+                publication::tell_added(self.context.config.snapshot.mode, members);
+                self.beside.snapshots.look();
                 self.publication = found.clone();
                 self.events.push(found);
             }
@@ -554,13 +562,15 @@ impl<'c> Streaming<'c> {
             return Ok(());
         }
         let is_due = match self.phase {
-            Phase::Streaming if self.buffers.is_empty() => {
+            Phase::Streaming if !self.has_rows() && self.cut_begun.is_none() => {
                 self.positions.is_idle_behind() && self.last_idle.elapsed() >= IDLE_INTERVAL
             }
             Phase::Streaming => {
                 self.cut_begun.is_some_and(|begun| begun.elapsed() >= self.context.config.cut.interval)
             }
-            Phase::Draining { .. } | Phase::Ended => !self.buffers.is_empty() || self.positions.is_behind(),
+            Phase::Draining { .. } | Phase::Ended => {
+                self.has_rows() || !self.events.is_empty() || self.positions.is_behind()
+            }
         };
         if is_due { self.cut() } else { Ok(()) }
     }
@@ -569,7 +579,9 @@ impl<'c> Streaming<'c> {
     fn cut(&mut self) -> Result<()> {
         // I2: no transaction is half in a cut.
         assert!(!self.fold.in_transaction(), "a cut inside a transaction");
-        let files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
+        let mut files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
+        let has_changes = !files.is_empty();
+        files.append(&mut self.beside.files);
         let mut events = std::mem::take(&mut self.events);
         events.extend(self.buffers.take_schema_events());
         events.extend(events::of_fold(&mut self.fold));
@@ -578,7 +590,7 @@ impl<'c> Streaming<'c> {
                 self.context.shared.needs_resync(table, column, reason);
             }
         }
-        let (to_lsn, to_commit_time) = self.positions.seal(!files.is_empty());
+        let (to_lsn, to_commit_time) = self.positions.seal(has_changes);
         self.last_idle = Instant::now();
         self.cut_begun = None;
         let written_at = lake::time::rfc3339(clock::unix_micros());
@@ -601,7 +613,7 @@ impl<'c> Streaming<'c> {
         self.buffers.hand_over_largest(&mut self.writer, self.fold.tables())?;
         if self.fold.in_transaction() || !self.writer.has_room() {
             self.buffers.relieve_encoders(self.context.store.part_size());
-        } else if !self.buffers.is_empty() {
+        } else if self.has_rows() {
             debug!("the memory budget is short, cutting early");
             self.cut()?;
         }
@@ -615,7 +627,7 @@ impl<'c> Streaming<'c> {
         }
         self.reply_requests.count += 1;
         let may_cut = !self.fold.in_transaction() && self.writer.has_room();
-        let has_something = !self.buffers.is_empty() || self.positions.is_idle_behind();
+        let has_something = self.has_rows() || self.positions.is_idle_behind();
         if self.reply_requests.count >= REPLY_STORM && may_cut && has_something {
             self.reply_requests = ReplyRequests { count: 0, since: Instant::now() };
             return self.cut();

@@ -6,7 +6,7 @@
 //! `publish_via_partition_root`; a column whose binary form is not surely read comes as the exact text that the stream has.
 //! Fails: as the source does.
 
-use pgoutput::Oid;
+use pgoutput::{Oid, ReplicaIdentity};
 use tables::types::{Codec, TypeCatalog};
 use tokio_postgres::Row;
 
@@ -25,6 +25,8 @@ pub struct Shape {
     pub schema: String,
     /// Its name.
     pub name: String,
+    /// Under whose name the stream has its changes: itself, or the root with `publish_via_partition_root`.
+    pub announced: Oid,
     /// Where its rows lie.
     pub filenode: u32,
     /// Whether block numbers and transaction ids of rows mean something: not to access methods of extensions.
@@ -175,8 +177,52 @@ fn shape(row: &Row) -> Result<Shape> {
             .collect(),
         filters: get::<Option<Vec<String>>>(row, 9)?.unwrap_or_default(),
         has_blocks: get(row, 10)?,
+        announced: Oid(get(row, 11)?),
     })
 }
+
+/// How the stream announces a relation, beside its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The relation.
+    pub relation: Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// How old rows are identified.
+    pub replica_identity: ReplicaIdentity,
+    /// The columns of the identity; none under FULL.
+    pub identity: Vec<String>,
+}
+
+/// The announcements of relations, in the session's snapshot.
+pub async fn announcements(sql: &Sql, relations: &[Oid]) -> Result<Vec<Announcement>> {
+    let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
+    let rows = sql.query("identities of the tables to read", ANNOUNCEMENTS, &[&relations]).await?;
+    let announcement = |row: &Row| {
+        let identity: &str = get(row, 3)?;
+        Ok(Announcement {
+            relation: Oid(get(row, 0)?),
+            schema: get(row, 1)?,
+            name: get(row, 2)?,
+            replica_identity: match identity {
+                "f" => ReplicaIdentity::Full,
+                "i" => ReplicaIdentity::Index,
+                "n" => ReplicaIdentity::Nothing,
+                _ => ReplicaIdentity::Default,
+            },
+            identity: get(row, 4)?,
+        })
+    };
+    rows.iter().map(announcement).collect()
+}
+
+const ANNOUNCEMENTS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, \
+      coalesce((SELECT array_agg(a.attname::text) FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1]) \
+        WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END), \
+        '{}'::text[]) \
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1::oid[])";
 
 /// Whether relation `c` is a heap.
 pub(super) const HAS_BLOCKS: &str =
@@ -215,21 +261,21 @@ fn shapes_query(server_version: u32) -> String {
            OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.ancestor) \
            GROUP BY a.oid, p.oid, p.pubviaroot \
          ), term AS ( \
-           SELECT m.oid, CASE WHEN p.puballtables OR {in_schema} THEN NULL ELSE {filter} END AS filter, r.prrelid, \
+           SELECT m.oid, a.ancestor, CASE WHEN p.puballtables OR {in_schema} THEN NULL ELSE {filter} END AS filter, r.prrelid, \
              CASE WHEN p.puballtables THEN NULL ELSE {listed} END AS listed, {generated} AS is_generated \
            FROM member m JOIN (SELECT oid, max(level) AS level FROM member GROUP BY oid) AS top USING (oid, level) \
            JOIN above a ON a.oid = m.oid AND a.level = m.level JOIN pg_class k ON k.oid = a.ancestor \
            JOIN pg_publication p ON p.oid = m.publication \
            LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = a.ancestor \
          ), published AS ( \
-           SELECT t.oid, bool_or(t.filter IS NULL) AS is_unfiltered, bool_or(t.listed IS NULL) AS is_whole, \
+           SELECT t.oid, max(t.ancestor) AS announced, bool_or(t.filter IS NULL) AS is_unfiltered, bool_or(t.listed IS NULL) AS is_whole, \
              bool_or(t.listed IS NULL AND t.is_generated) AS is_generated, \
              array_agg(DISTINCT pg_get_expr(t.filter, t.prrelid)) AS filters \
            FROM term t GROUP BY t.oid \
          ) \
          SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION}, \
            columns.numbers, columns.names, columns.types, columns.modifiers, \
-           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {HAS_BLOCKS} \
+           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {HAS_BLOCKS}, t.announced \
          FROM published t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL ( \
            SELECT coalesce(array_agg(a.attnum ORDER BY a.attnum), '{{}}'::int2[]) AS numbers, \

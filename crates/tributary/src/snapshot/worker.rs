@@ -120,6 +120,15 @@ impl Worker {
         Ok(shapes)
     }
 
+    /// How the stream announces relations, as it was at the point.
+    pub async fn announcements(&mut self, relations: &[Oid]) -> Result<Vec<query::Announcement>> {
+        self.rewind().await?;
+        self.phase = Phase::Begun;
+        let found = query::announcements(&self.sql, relations).await?;
+        self.rewind().await?;
+        Ok(found)
+    }
+
     /// Begins to read a piece. `texts` are those of [`Shape::texts`].
     ///
     /// After an error, and after an outcome that is not read to its end, the worker can read the next piece.

@@ -6,6 +6,8 @@
 //! is answered by trying that.
 //! Fails: transient when the server cannot be reached or does not answer in time.
 
+use futures_util::future::BoxFuture;
+
 use super::dial::{self, Attempt, Io};
 use super::fault;
 use super::options::ConnectOptions;
@@ -19,8 +21,11 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// How a session is let in. Boxed, and no async closure: sessions are opened on tasks of their own, too.
+pub(super) type SignIn<T> = for<'o> fn(Io, &'o ConnectOptions) -> BoxFuture<'o, Result<T>>;
+
 /// Opens a connection and signs in on it, within the bound of the options.
-pub(super) async fn open<T>(options: &ConnectOptions, sign_in: impl AsyncFn(Io) -> Result<T>) -> Result<T> {
+pub(super) async fn open<T: Send>(options: &ConnectOptions, sign_in: SignIn<T>) -> Result<T> {
     // Boxed: the TLS handshake makes this a large future, and it runs once a session.
     let opening = Box::pin(try_each(options, sign_in));
     match options.connect_timeout {
@@ -35,11 +40,11 @@ pub(super) async fn open<T>(options: &ConnectOptions, sign_in: impl AsyncFn(Io) 
     }
 }
 
-async fn try_each<T>(options: &ConnectOptions, sign_in: impl AsyncFn(Io) -> Result<T>) -> Result<T> {
+async fn try_each<T: Send>(options: &ConnectOptions, sign_in: SignIn<T>) -> Result<T> {
     let mut refusal = None;
     for attempt in dial::attempts(options) {
         let result = match dial::dial(options, *attempt).await {
-            Ok(io) => sign_in(io).await,
+            Ok(io) => sign_in(io, options).await,
             Err(error) => Err(error),
         };
         match result {

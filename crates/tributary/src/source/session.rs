@@ -68,7 +68,7 @@ impl Session {
     /// Opens a session for the replication of the options' database.
     pub async fn connect(options: &ConnectOptions) -> Result<Session> {
         let SignedIn { io, reader, parameters, cancel_key } =
-            connect::open(options, async |io: Io| startup::sign_in(io, options).await).await?;
+            connect::open(options, |io, options| Box::pin(startup::sign_in(io, options))).await?;
         let mut session =
             Session { io, reader, options: options.clone(), version: 0, cancel_key, out_of_step: false };
         let version = session.one_row("SELECT pg_catalog.current_setting('server_version_num')").await?;

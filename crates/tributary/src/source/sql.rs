@@ -101,7 +101,7 @@ impl Drop for Sql {
 
 /// Opens a session for SQL.
 pub async fn connect_sql(options: &ConnectOptions) -> Result<Sql> {
-    let (client, driver) = connect::open(options, async |io: Io| sign_in(io, options).await).await?;
+    let (client, driver) = connect::open(options, |io, options| Box::pin(sign_in(io, options))).await?;
     let mut sql = Sql { client, version: 0, driver };
     let found = sql
         .query(

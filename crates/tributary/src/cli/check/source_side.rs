@@ -211,7 +211,7 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
     }
     if let Log::Found { state, .. } = log {
         let found = bootstrap::publication_event(sql, names).await;
-        match found.and_then(|found| publication::compare_with_log(config, state, &found)) {
+        match found.and_then(|found| publication::compare_with_log(state, &found)) {
             Ok(Difference::None) => {}
             Ok(Difference::Added(members)) => report.warn(
                 "publication",

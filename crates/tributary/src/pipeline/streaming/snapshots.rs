@@ -1,0 +1,200 @@
+//! What the loop of the stream does for a snapshot beside it.
+//!
+//! Owns: the answers to its requests; files that were filled beside the stream, until a cut takes them.
+//! Does not: read a row, or decide what is read.
+//! Holds: a table's columns are placed by what they were at the snapshot's point only once the stream has come there, so that the stream cannot
+//! take them back. Files enter a cut together with the word that their rows were read.
+//! Fails: as the fold and the catalogs do.
+
+use lake::gauge::Use;
+use lake::layout::Partition;
+use lake::log::{Event, Reading, State as LogState};
+use lake::writer::{OpenFile, Rows};
+use pgoutput::{Lsn, Xid};
+use rustc_hash::FxHashSet;
+use tables::batch::BatchBuilder;
+use tables::change::{Change, Image, Op, TxStamp};
+use tables::fold::Placed;
+use tokio::sync::oneshot;
+
+use super::{FACTS_ROUNDS, Needs, Phase, Streaming, senseless};
+use crate::buffers;
+use crate::config::SnapshotMode;
+use crate::error::{Error, Result};
+use crate::pipeline::Context;
+use crate::pipeline::snapshots::{Announced, End, Placement, Request, Settings, Snapshots};
+
+/// The snapshot, as the loop sees it.
+pub(super) struct Beside {
+    pub(super) snapshots: Snapshots,
+    /// Who waits until the stream has come to a position.
+    waiting: Vec<(Lsn, oneshot::Sender<()>)>,
+    /// Whole files for the next cut.
+    pub(super) files: Vec<OpenFile>,
+    /// Nothing is left to read.
+    pub(super) is_idle: bool,
+    /// Tables whose start is in the log, by OID.
+    begun: FxHashSet<u32>,
+}
+
+impl Beside {
+    pub(super) fn start(context: &Context, state: &LogState) -> Result<Beside> {
+        let config = &context.config;
+        let initial = config.snapshot.mode == SnapshotMode::Initial;
+        let is_running = |reading: Reading| reading == Reading::Running;
+        let begun = state.snapshots.iter().filter(|(_, known)| is_running(known.state));
+        let begun: FxHashSet<u32> = begun.map(|(root, _)| *root).collect();
+        let settings = Settings {
+            options: context.options.clone(),
+            slot: config.source.slot.clone(),
+            publications: config.source.publication.clone(),
+            selection: config.tables.selection()?,
+            fold_to_root: config.partitions.folds_to_root(),
+            initial,
+            workers: usize::try_from(config.snapshot.workers).unwrap_or(1).max(1),
+            max_rate: None,
+            gauge: std::sync::Arc::clone(&context.gauge),
+        };
+        Ok(Beside {
+            is_idle: !initial && begun.is_empty(),
+            begun,
+            snapshots: Snapshots::start(settings, state.snapshots.clone()),
+            waiting: Vec::new(),
+            files: Vec::new(),
+        })
+    }
+
+    /// Whether somebody waits for the stream to come to a position.
+    pub(super) fn awaits_stream(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The stream has come to here.
+    pub(super) fn reached(&mut self, lsn: Lsn) {
+        for (_, answer) in self.waiting.extract_if(.., |(wanted, _)| *wanted <= lsn) {
+            let _ = answer.send(());
+        }
+    }
+}
+
+impl Streaming<'_> {
+    pub(super) async fn on_snapshot(&mut self, request: Option<Request>) -> Result<()> {
+        match request.ok_or_else(|| Error::bug("the task of the snapshot ended"))? {
+            Request::Reach { lsn, answer } => {
+                self.beside.waiting.push((lsn, answer));
+                self.beside.reached(self.positions.clean);
+            }
+            Request::Start { root, table, supersedes, anew, chunks: _, bytes: _ } => {
+                self.beside.is_idle = false;
+                if self.beside.begun.insert(root.0) || anew {
+                    self.events.push(Event::SnapshotStart { table, relation: root.0, supersedes, anew });
+                }
+            }
+            Request::Place { relation, answer } => {
+                let placement = self.place(&relation).await?;
+                drop(answer.send(placement));
+            }
+            Request::Open { table, schema, time_unix_micros, answer } => {
+                let partition = Partition::of(time_unix_micros);
+                let spec = self.buffers.file_spec(self.fold.table(table), &schema, partition)?;
+                drop(answer.send(self.writer.open_file_apart(spec)));
+            }
+            Request::Chunk { chunk, files, losses } => {
+                for (table, column, loss, cells) in losses {
+                    let name = buffers::name_of(self.fold.tables(), table);
+                    self.context.shared.lossy_cells(&name, &column, loss, cells);
+                }
+                files.into_iter().for_each(|file| self.take_file(file));
+                self.events.push(Event::SnapshotChunk(chunk));
+                self.something_to_cut();
+            }
+            Request::End(end) => self.end_snapshot(end)?,
+            Request::Idle => {
+                self.beside.is_idle = true;
+                self.drain_if_done()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn place(&mut self, relation: &Announced) -> Result<Option<Placement>> {
+        for _ in 0..=FACTS_ROUNDS {
+            let placed = self.fold.place(&relation.relation());
+            let placed = placed.map_err(|error| senseless(self.positions.received, error))?;
+            match placed {
+                Placed::Rows { table, plan } => {
+                    let refuses_loss = self.buffers.refuses_loss();
+                    return Ok(Some(Placement { table, plan, refuses_loss }));
+                }
+                Placed::Excluded => return Ok(None),
+                Placed::NeedFacts { relations, types, columns } => {
+                    self.learn(&Needs { relations, types, columns }).await?;
+                }
+            }
+        }
+        Err(Error::bug("the catalogs were asked again and again for the same table"))
+    }
+
+    fn take_file(&mut self, file: OpenFile) {
+        self.writer.adopt(&file);
+        self.beside.files.push(file);
+    }
+
+    fn end_snapshot(&mut self, end: End) -> Result<()> {
+        let End { root, table, lsn, time_unix_micros, rows, supersedes, reason } = end;
+        self.beside.begun.remove(&root.0);
+        if supersedes && reason.is_none() {
+            self.mark(root, lsn, time_unix_micros)?;
+        }
+        self.events.push(Event::SnapshotEnd { table, relation: root.0, lsn, rows, reason });
+        self.something_to_cut();
+        Ok(())
+    }
+
+    /// Writes the row that says that older rows of the table count no more.
+    fn mark(&mut self, root: pgoutput::Oid, lsn: Lsn, time_unix_micros: i64) -> Result<()> {
+        // A table that is in no file has nothing that could count.
+        let Some((index, plan)) = self.fold.place_marker(root) else { return Ok(()) };
+        let mut builder = BatchBuilder::new(std::sync::Arc::clone(&plan.schema));
+        let stamp =
+            TxStamp { commit_lsn: lsn, commit_time_unix_micros: time_unix_micros, xid: Xid::default() };
+        let change =
+            Change { table: index, op: Op::Truncate, seq: MARKER_SEQ, plan: &plan, image: Image::Empty };
+        let bug = |error| Error::bug("the marker of a snapshot cannot be built").caused_by(error);
+        builder.append(&stamp, &change).map_err(bug)?;
+        let batch = builder.finish().map_err(bug)?;
+        let partition = Partition::of(time_unix_micros);
+        let spec = self.buffers.file_spec(self.fold.table(index), &plan.schema, partition)?;
+        let file = self.writer.open_file_apart(spec);
+        let reservation = self.context.gauge.reserve(Use::Buffers, batch.get_array_memory_size());
+        let ts_range = (time_unix_micros, time_unix_micros);
+        file.write(Rows {
+            batch,
+            lsn_range: (lsn, lsn),
+            ts_range,
+            ops: vec![(Op::Truncate.as_str(), 1)],
+            reservation,
+        });
+        self.take_file(file);
+        Ok(())
+    }
+
+    /// The open cut has something that is not of the stream.
+    fn something_to_cut(&mut self) {
+        if self.cut_begun.is_none() {
+            self.cut_begun = Some(std::time::Instant::now());
+        }
+    }
+
+    /// Ends the run if all that was asked for is here.
+    pub(super) fn drain_if_done(&mut self) -> Result<()> {
+        let is_reached = self.target.is_some_and(|target| self.positions.clean >= target);
+        if self.phase == Phase::Streaming && is_reached && self.beside.is_idle {
+            return self.begin_drain("everything asked for is here", None);
+        }
+        Ok(())
+    }
+}
+
+/// `_cdc_seq` of a marker: before every row that the snapshot read.
+const MARKER_SEQ: i64 = -2;
