@@ -1,3 +1,4 @@
+mod placing;
 mod scale;
 mod script;
 mod streams;

@@ -16,6 +16,7 @@ fn log() -> State {
         publication_members: Default::default(),
         tables: Default::default(),
         lineage: Default::default(),
+        snapshots: Default::default(),
         last_cut: None,
     }
 }

@@ -11,6 +11,7 @@ fn shape(names: &[&str], filters: &[&str]) -> Shape {
         relation: Oid(16_400),
         schema: "we.ird".to_owned(),
         name: "a \"b\"".to_owned(),
+        announced: Oid(16_400),
         filenode: 16_400,
         has_blocks: true,
         definition: 0,
