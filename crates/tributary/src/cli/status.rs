@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(
             snapshot(&status, false),
             "\nsnapshot   1 tables read, 1 to go, 1 set aside\n  \
-             table       read   rows      speed\n  \
+             table       read   rows       speed\n  \
              public.b  50.0 %  1,500  100 rows/s  1 h 2 min left\n  \
              public.a was set aside: permission denied; then: tributary resync public.a\n"
         );
