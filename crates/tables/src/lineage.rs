@@ -203,6 +203,11 @@ impl Lineage {
         at
     }
 
+    /// Every relation that the catalogs ever named, in no order.
+    pub(crate) fn relations(&self) -> impl Iterator<Item = Oid> {
+        self.roots.keys().chain(self.leaves.keys()).copied()
+    }
+
     /// Whether the catalogs named it as a root.
     pub(crate) fn has_root(&self, oid: Oid) -> bool {
         self.roots.contains_key(&oid)

@@ -5,11 +5,13 @@
 //! Holds: a relation that the stream announced as it is read is placed as its own changes are; placing changes no position.
 //! Fails: [`FoldError`], when a number has no room.
 
+use std::collections::BTreeMap;
+
 use pgoutput::{Oid, Relation, RelationColumn};
 
 use super::planning::Missing;
 use super::plans::Planned;
-use super::{Fold, FoldError, Table};
+use super::{Fold, FoldError, Selection, Table};
 use crate::change::{Plan, TableIndex};
 use crate::relation::{ShapeColumn, Target};
 
@@ -79,6 +81,29 @@ impl Fold {
         let (schema, relation) = (plan.schema.clone(), plan.relation.clone());
         let plan = Plan { schema, relation, columns, key: Vec::new(), old_is_whole: plan.old_is_whole };
         Ok(Placed::Rows { table: *table, plan })
+    }
+
+    /// The wanted roots that `asked` names, each with its name; by a leaf's name it is named as well, and the leaf is told.
+    pub fn named(&self, asked: &Selection) -> BTreeMap<Oid, (String, Option<String>)> {
+        let mut found = BTreeMap::new();
+        for oid in self.lineage.relations() {
+            let Some((schema, name)) =
+                self.lineage.name(oid).filter(|(schema, name)| asked.includes(schema, name))
+            else {
+                continue;
+            };
+            let root = if self.settings.fold_to_root { self.lineage.root_of(oid) } else { oid };
+            if !self.is_selected(root) {
+                continue;
+            }
+            let text = format!("{schema}.{name}");
+            if root == oid {
+                found.insert(root, (text, None));
+            } else if let Some((schema, name)) = self.lineage.name(root) {
+                found.entry(root).or_insert_with(|| (format!("{schema}.{name}"), Some(text)));
+            }
+        }
+        found
     }
 
     /// The table of a root, and the plan for rows of it that have no cells; `None` if it has no table yet.

@@ -231,7 +231,7 @@ impl Fold {
 
     /// Whether a table is wanted: under its name of now, or the one it has in the lake, so that a rename does
     /// not end it (T28).
-    fn is_selected(&self, owner: Oid) -> bool {
+    pub(super) fn is_selected(&self, owner: Oid) -> bool {
         let selection = &self.settings.selection;
         let Some((schema, name)) = self.lineage.name(owner) else { return !self.is_unwanted(owner) };
         let in_lake = self.table_of.get(&owner).map(|&index| self.table(index));

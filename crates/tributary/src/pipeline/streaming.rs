@@ -237,6 +237,7 @@ impl<'c> Streaming<'c> {
                 }
                 _ = tick.tick() => self.on_tick().await?,
                 request = self.beside.snapshots.requests.recv(), if takes_requests => self.on_snapshot(request).await?,
+                resync = Beside::resync(&mut self.beside.resyncs), if takes_requests => self.on_resync(resync),
                 () = std::future::ready(()), if reads && self.replay.is_some() => self.replay_on().await?,
                 filled = stream.fill(), if reads => self.on_filled(filled.map(drop)).await?,
                 () = gauge.shrunk(), if !reads => {}

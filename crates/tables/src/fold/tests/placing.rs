@@ -132,6 +132,17 @@ fn a_column_that_the_stream_has_not_announced_yet_is_one_more() {
 }
 
 #[test]
+fn a_root_is_named_by_itself_or_by_a_leaf() {
+    let named =
+        |include: &str, glob: &str| fold(include).named(&Selection::new(&[glob.to_owned()], &[]).unwrap());
+    assert_eq!(named("*.*", "s.t")[&ROOT], ("s.t".to_owned(), None));
+    assert_eq!(named("*.*", "s.t*")[&ROOT], ("s.t".to_owned(), None));
+    assert_eq!(named("*.*", "s.t_1")[&ROOT], ("s.t".to_owned(), Some("s.t_1".to_owned())));
+    assert!(named("*.*", "s.other").is_empty());
+    assert!(named("other.*", "s.t").is_empty());
+}
+
+#[test]
 fn a_table_that_is_not_wanted_is_no_place() {
     let mut fold = fold("other.*");
     assert!(place(&mut fold, &relation(LEAF, &["id"])).is_none());

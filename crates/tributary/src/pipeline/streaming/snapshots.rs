@@ -14,8 +14,8 @@ use pgoutput::{Lsn, Xid};
 use rustc_hash::FxHashSet;
 use tables::batch::BatchBuilder;
 use tables::change::{Change, Image, Op, TxStamp};
-use tables::fold::Placed;
-use tokio::sync::oneshot;
+use tables::fold::{Placed, Selection};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{FACTS_ROUNDS, Needs, Phase, Streaming, senseless};
 use crate::buffers;
@@ -23,10 +23,13 @@ use crate::config::SnapshotMode;
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
 use crate::pipeline::snapshots::{Announced, End, Placement, Request, Settings, Snapshots};
+use crate::resync::{Resync, nothing_matches};
 
 /// The snapshot, as the loop sees it.
 pub(super) struct Beside {
     pub(super) snapshots: Snapshots,
+    /// Where people ask for tables to be read anew.
+    pub(super) resyncs: Option<mpsc::Receiver<Resync>>,
     /// Who waits until the stream has come to a position.
     waiting: Vec<(Lsn, oneshot::Sender<()>)>,
     /// Whole files for the next cut.
@@ -52,16 +55,30 @@ impl Beside {
             fold_to_root: config.partitions.folds_to_root(),
             initial,
             workers: usize::try_from(config.snapshot.workers).unwrap_or(1).max(1),
-            max_rate: None,
+            max_rate: Some(config.snapshot.max_rate.as_u64()).filter(|rate| *rate > 0),
             gauge: std::sync::Arc::clone(&context.gauge),
         };
+        for known in state.snapshots.values() {
+            context.shared.snapshot_known(&known.table, known);
+        }
         Ok(Beside {
+            resyncs: context.shared.resyncs(),
             is_idle: !initial && begun.is_empty(),
             begun,
             snapshots: Snapshots::start(settings, state.snapshots.clone()),
             waiting: Vec::new(),
             files: Vec::new(),
         })
+    }
+
+    /// The next request to read tables anew.
+    pub(super) async fn resync(resyncs: &mut Option<mpsc::Receiver<Resync>>) -> Resync {
+        if let Some(receiver) = resyncs
+            && let Some(resync) = receiver.recv().await
+        {
+            return resync;
+        }
+        std::future::pending().await
     }
 
     /// Whether somebody waits for the stream to come to a position.
@@ -84,8 +101,9 @@ impl Streaming<'_> {
                 self.beside.waiting.push((lsn, answer));
                 self.beside.reached(self.positions.clean);
             }
-            Request::Start { root, table, supersedes, anew, chunks: _, bytes: _ } => {
+            Request::Start { root, table, supersedes, anew, chunks, bytes } => {
                 self.beside.is_idle = false;
+                self.context.shared.snapshot_begun(&table, chunks, bytes);
                 if self.beside.begun.insert(root.0) || anew {
                     self.events.push(Event::SnapshotStart { table, relation: root.0, supersedes, anew });
                 }
@@ -105,6 +123,7 @@ impl Streaming<'_> {
                     self.context.shared.lossy_cells(&name, &column, loss, cells);
                 }
                 files.into_iter().for_each(|file| self.take_file(file));
+                self.context.shared.snapshot_chunk(&chunk.table, chunk.rows, chunk.bytes);
                 self.events.push(Event::SnapshotChunk(chunk));
                 self.something_to_cut();
             }
@@ -115,6 +134,35 @@ impl Streaming<'_> {
             }
         }
         Ok(())
+    }
+
+    /// People ask for tables to be read anew. The log has it with the next cut, so that a restart does not forget it.
+    pub(super) fn on_resync(&mut self, resync: Resync) {
+        let Resync { globs, answer } = resync;
+        let named = Selection::new(&globs, &[]).map(|asked| self.fold.named(&asked));
+        let named = match named {
+            Ok(named) if named.is_empty() => Err(nothing_matches(&globs)),
+            Ok(named) => Ok(named),
+            Err(error) => Err(error.to_string()),
+        };
+        let answered = named.map(|named| {
+            let mut told = Vec::new();
+            for (root, (table, leaf)) in named {
+                told.push(match leaf {
+                    None => table.clone(),
+                    Some(leaf) => format!("{table} (all of it, for {leaf})"),
+                });
+                self.beside.is_idle = false;
+                self.beside.begun.insert(root.0);
+                self.beside.snapshots.read_anew(root);
+                let (relation, supersedes, anew) = (root.0, true, true);
+                self.events.push(Event::SnapshotStart { table, relation, supersedes, anew });
+                self.something_to_cut();
+            }
+            told
+        });
+        // Who asked may have gone.
+        let _ = answer.send(answered);
     }
 
     async fn place(&mut self, relation: &Announced) -> Result<Option<Placement>> {
@@ -143,6 +191,7 @@ impl Streaming<'_> {
     fn end_snapshot(&mut self, end: End) -> Result<()> {
         let End { root, table, lsn, time_unix_micros, rows, supersedes, reason } = end;
         self.beside.begun.remove(&root.0);
+        self.context.shared.snapshot_ended(&table, rows, reason.as_deref());
         if supersedes && reason.is_none() {
             self.mark(root, lsn, time_unix_micros)?;
         }
