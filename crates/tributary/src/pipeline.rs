@@ -21,7 +21,6 @@ use crate::source::ConnectOptions;
 use crate::status::{Shared, State};
 
 pub mod bootstrap;
-pub(crate) mod existing_rows;
 pub(crate) mod mapping;
 pub(crate) mod offline;
 mod opening;

@@ -8,7 +8,7 @@
 
 use lake::gauge::Use;
 use lake::layout::Partition;
-use lake::log::{Event, Reading, State as LogState};
+use lake::log::{Event, Reading, State as LogState, TableSnapshot};
 use lake::writer::{OpenFile, Rows};
 use pgoutput::{Lsn, Xid};
 use rustc_hash::FxHashSet;
@@ -154,6 +154,7 @@ impl Streaming<'_> {
                 });
                 self.beside.is_idle = false;
                 self.beside.begun.insert(root.0);
+                self.context.shared.snapshot_known(&table, &TableSnapshot::default());
                 self.beside.snapshots.read_anew(root);
                 let (relation, supersedes, anew) = (root.0, true, true);
                 self.events.push(Event::SnapshotStart { table, relation, supersedes, anew });
