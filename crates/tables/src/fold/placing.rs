@@ -6,6 +6,7 @@
 //! Fails: [`FoldError`], when a number has no room.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pgoutput::{Oid, Relation, RelationColumn};
 
@@ -106,19 +107,26 @@ impl Fold {
         found
     }
 
-    /// The table of a root, and the plan for rows of it that have no cells; `None` if it has no table yet.
-    pub fn place_marker(&self, root: Oid) -> Option<(TableIndex, Plan)> {
+    /// The table of a root, and plans for rows without cells of these relations of it, under the names that their own rows have; `None` if it
+    /// has no table yet. The root is one of them if it is named.
+    pub fn place_markers(&self, root: Oid, relations: &[Oid]) -> Option<(TableIndex, Vec<Plan>)> {
         let index = *self.table_of.get(&root)?;
         let Table { schema_name, name, current, .. } = self.table(index);
-        let relation = format!("{schema_name}.{name}").into();
-        let plan = Plan {
-            schema: current.clone(),
+        let plan = |relation: Arc<str>| Plan {
+            schema: Arc::clone(current),
             relation,
             columns: Vec::new(),
             key: Vec::new(),
             old_is_whole: false,
         };
-        Some((index, plan))
+        let name = |relation: &Oid| -> Option<Arc<str>> {
+            let (schema, name) = match *relation == root {
+                true => (schema_name.as_str(), name.as_str()),
+                false => self.lineage.name(*relation)?,
+            };
+            Some(format!("{schema}.{name}").into())
+        };
+        Some((index, relations.iter().filter_map(name).map(plan).collect()))
     }
 
     /// Whether the last announcement had these columns, in whatever order.

@@ -67,8 +67,8 @@ pub(super) struct End {
     pub(super) lsn: Lsn,
     pub(super) time_unix_micros: i64,
     pub(super) rows: u64,
-    /// Rows that the lake had before count no more.
-    pub(super) supersedes: bool,
+    /// Rows of these relations that the lake had before count no more.
+    pub(super) supersedes: Option<Vec<Oid>>,
     /// Why it cannot be read.
     pub(super) reason: Option<String>,
 }
@@ -482,7 +482,9 @@ impl Rounds {
 
     async fn end(&mut self, root: Oid, table: &Table, point: &Point) -> Result<()> {
         let (lsn, time_unix_micros) = table.since.unwrap_or((point.lsn, point.time_unix_micros));
+        let mut read = Vec::new();
         if let Some(known) = self.known.get_mut(&root.0) {
+            read.extend(known.relations.keys().map(|relation| Oid(*relation)));
             known.end(lsn, table.reason.as_deref());
         }
         self.tell(Request::End(End {
@@ -491,7 +493,7 @@ impl Rounds {
             lsn,
             time_unix_micros,
             rows: table.rows,
-            supersedes: table.supersedes,
+            supersedes: table.supersedes.then_some(read),
             reason: table.reason.clone(),
         }))
         .await

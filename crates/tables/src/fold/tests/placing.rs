@@ -95,8 +95,10 @@ fn rows_of_a_leaf_that_the_stream_has_not_met_make_its_table() {
     let appeared = |event: &FoldEvent| matches!(event, FoldEvent::TableAppeared { .. });
     assert_eq!(fold.take_events().iter().filter(|event| appeared(event)).count(), 1);
     assert_eq!(fold.tables().len(), 1);
-    let (_, marker) = fold.place_marker(ROOT).unwrap();
-    assert_eq!((&*marker.relation, marker.columns.len()), ("s.t", 0));
+    let (_, markers) = fold.place_markers(ROOT, &[ROOT, LEAF, Oid(99)]).unwrap();
+    let relations: Vec<&str> = markers.iter().map(|plan| &*plan.relation).collect();
+    assert_eq!(relations, ["s.t", "s.t_1"]);
+    assert!(markers.iter().all(|plan| plan.columns.is_empty()));
 }
 
 /// The order of a leaf is not that of the root under whose name its rows come.
@@ -146,5 +148,5 @@ fn a_root_is_named_by_itself_or_by_a_leaf() {
 fn a_table_that_is_not_wanted_is_no_place() {
     let mut fold = fold("other.*");
     assert!(place(&mut fold, &relation(LEAF, &["id"])).is_none());
-    assert!(fold.place_marker(ROOT).is_none());
+    assert!(fold.place_markers(ROOT, &[LEAF]).is_none());
 }

@@ -6,11 +6,13 @@
 //! take them back. Files enter a cut together with the word that their rows were read.
 //! Fails: as the fold and the catalogs do.
 
+use std::sync::Arc;
+
 use lake::gauge::Use;
 use lake::layout::Partition;
 use lake::log::{Event, Reading, State as LogState, TableSnapshot};
 use lake::writer::{OpenFile, Rows};
-use pgoutput::{Lsn, Xid};
+use pgoutput::{Lsn, Oid, Xid};
 use rustc_hash::FxHashSet;
 use tables::batch::BatchBuilder;
 use tables::change::{Change, Image, Op, TxStamp};
@@ -38,6 +40,8 @@ pub(super) struct Beside {
     pub(super) is_idle: bool,
     /// Tables whose start is in the log, by OID.
     begun: FxHashSet<u32>,
+    /// Under whose names rows were placed.
+    placed: FxHashSet<Oid>,
 }
 
 impl Beside {
@@ -56,7 +60,7 @@ impl Beside {
             initial,
             workers: usize::try_from(config.snapshot.workers).unwrap_or(1).max(1),
             max_rate: Some(config.snapshot.max_rate.as_u64()).filter(|rate| *rate > 0),
-            gauge: std::sync::Arc::clone(&context.gauge),
+            gauge: Arc::clone(&context.gauge),
         };
         for known in state.snapshots.values() {
             context.shared.snapshot_known(&known.table, known);
@@ -67,6 +71,7 @@ impl Beside {
             begun,
             snapshots: Snapshots::start(settings, state.snapshots.clone()),
             waiting: Vec::new(),
+            placed: FxHashSet::default(),
             files: Vec::new(),
         })
     }
@@ -167,6 +172,7 @@ impl Streaming<'_> {
     }
 
     async fn place(&mut self, relation: &Announced) -> Result<Option<Placement>> {
+        self.beside.placed.insert(relation.announcement.relation);
         for _ in 0..=FACTS_ROUNDS {
             let placed = self.fold.place(&relation.relation());
             let placed = placed.map_err(|error| senseless(self.positions.received, error))?;
@@ -193,38 +199,44 @@ impl Streaming<'_> {
         let End { root, table, lsn, time_unix_micros, rows, supersedes, reason } = end;
         self.beside.begun.remove(&root.0);
         self.context.shared.snapshot_ended(&table, rows, reason.as_deref());
-        if supersedes && reason.is_none() {
-            self.mark(root, lsn, time_unix_micros)?;
+        if let Some(relations) = supersedes.filter(|_| reason.is_none()) {
+            self.mark((root, &relations), lsn, time_unix_micros)?;
         }
         self.events.push(Event::SnapshotEnd { table, relation: root.0, lsn, rows, reason });
         self.something_to_cut();
         Ok(())
     }
 
-    /// Writes the row that says that older rows of the table count no more.
-    fn mark(&mut self, root: pgoutput::Oid, lsn: Lsn, time_unix_micros: i64) -> Result<()> {
+    /// Writes the rows that say that older rows of these relations count no more.
+    fn mark(&mut self, (root, relations): (Oid, &[Oid]), lsn: Lsn, time_unix_micros: i64) -> Result<()> {
+        let mut relations = relations.to_vec();
+        let placed = &self.beside.placed;
+        // Rows of leaves come under their own names or, via the root, under its name; of parts that an earlier run read nobody knows.
+        if !relations.contains(&root)
+            && (placed.contains(&root) || !relations.iter().any(|leaf| placed.contains(leaf)))
+        {
+            relations.push(root);
+        }
         // A table that is in no file has nothing that could count.
-        let Some((index, plan)) = self.fold.place_marker(root) else { return Ok(()) };
-        let mut builder = BatchBuilder::new(std::sync::Arc::clone(&plan.schema));
+        let Some((table, plans)) = self.fold.place_markers(root, &relations) else { return Ok(()) };
+        let Some(schema) = plans.first().map(|plan| Arc::clone(&plan.schema)) else { return Ok(()) };
+        let mut builder = BatchBuilder::new(Arc::clone(&schema));
         let stamp =
             TxStamp { commit_lsn: lsn, commit_time_unix_micros: time_unix_micros, xid: Xid::default() };
-        let change =
-            Change { table: index, op: Op::Truncate, seq: MARKER_SEQ, plan: &plan, image: Image::Empty };
-        let bug = |error| Error::bug("the marker of a snapshot cannot be built").caused_by(error);
-        builder.append(&stamp, &change).map_err(bug)?;
+        let bug = |error| Error::bug("the markers of a snapshot cannot be built").caused_by(error);
+        for plan in &plans {
+            let change = Change { table, op: Op::Truncate, seq: MARKER_SEQ, plan, image: Image::Empty };
+            builder.append(&stamp, &change).map_err(bug)?;
+        }
         let batch = builder.finish().map_err(bug)?;
-        let partition = Partition::of(time_unix_micros);
-        let spec = self.buffers.file_spec(self.fold.table(index), &plan.schema, partition)?;
+        let count = u64::try_from(batch.num_rows()).unwrap_or_default();
+        let spec =
+            self.buffers.file_spec(self.fold.table(table), &schema, Partition::of(time_unix_micros))?;
         let file = self.writer.open_file_apart(spec);
         let reservation = self.context.gauge.reserve(Use::Buffers, batch.get_array_memory_size());
         let ts_range = (time_unix_micros, time_unix_micros);
-        file.write(Rows {
-            batch,
-            lsn_range: (lsn, lsn),
-            ts_range,
-            ops: vec![(Op::Truncate.as_str(), 1)],
-            reservation,
-        });
+        let ops = vec![(Op::Truncate.as_str(), count)];
+        file.write(Rows { batch, lsn_range: (lsn, lsn), ts_range, ops, reservation });
         self.take_file(file);
         Ok(())
     }
