@@ -153,7 +153,7 @@ def lake():
 def write(folder, files, partition="cdc_date=2026-08-01/cdc_hour=12"):
     for name, (table, rows) in files.items():
         before = [BEFORE] if any("_cdc_before" in row for row in rows) else []
-        fields = METADATA + before + [field(n, kind, 100 + i) for i, (n, kind) in enumerateCOLUMNS[table]]
+        fields = METADATA + before + [field(n, kind, 100 + i) for i, (n, kind) in enumerate(COLUMNS[table])]
         path = os.path.join(folder, "oracle", table, "data", partition)
         os.makedirs(path, exist_ok=True)
         complete = [{f.name: row.get(f.name) for f in fields} for row in rows]
