@@ -18,7 +18,8 @@ fuzz_target!(|input: &[u8]| {
     let (resolved, modifier) = resolved(*chosen, *modifier, *form);
     let spec = ColumnSpec { name: "c".to_owned(), type_oid: Oid(0), type_modifier: modifier, resolved };
     let schema = Arc::new(TableSchema::new(&[spec], Vec::new()));
-    let plan = Plan { schema: Arc::clone(&schema), relation: Arc::from("s.t"), columns: vec![0], key: Vec::new() };
+    let (columns, key) = (vec![0], Vec::new());
+    let plan = Plan { schema: Arc::clone(&schema), relation: Arc::from("s.t"), columns, key, old_is_whole: true };
     let stamp = TxStamp { commit_lsn: Lsn(1), commit_time_unix_micros: 0, xid: Xid(1) };
     let mut builder = BatchBuilder::new(schema);
     let empty = builder.bytes();

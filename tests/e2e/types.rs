@@ -86,6 +86,8 @@ fn matrix(version: u32, encoding: &str, formats: &[&'static str]) -> Result<()> 
         // Everything, on request: it takes its time.
         if std::env::var_os("TRIBUTARY_MATRIX").is_some() {
             wanted.extend([("core", "auto"), ("core", "text"), ("matrix", "auto")]);
+            // A pipeline each; some are wanted anyway.
+            wanted.sort_unstable();
             wanted.dedup();
         }
         let mut pipelines = Vec::new();

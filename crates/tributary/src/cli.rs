@@ -23,6 +23,7 @@ pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod repair;
+pub mod resync;
 pub mod run;
 pub mod setup;
 pub mod status;
@@ -74,6 +75,8 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Take back a last cut whose files can be published no more
     Repair,
+    /// Read tables again, beside the stream: the rows of before count no more once that is done
+    Resync(resync::ResyncArgs),
     /// Drop the replication slot
     Teardown(teardown::TeardownArgs),
     /// See it work, on a throw-away Postgres
@@ -164,6 +167,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Status => Box::pin(status::run(&load()?)).await,
         Command::Inspect(args) => Box::pin(inspect::run(&args, &load()?)).await,
         Command::Repair => Box::pin(repair::run(&load()?)).await,
+        Command::Resync(args) => Box::pin(resync::run(&args, &load()?)).await,
         Command::Teardown(args) => Box::pin(teardown::run(&args, &load()?, global.json)).await,
         Command::Demo(args) => Box::pin(demo::run(&args)).await.map(|()| Answer::default()),
     }

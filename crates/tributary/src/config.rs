@@ -358,11 +358,13 @@ pub struct Snapshot {
     pub mode: SnapshotMode,
     /// Readers at once.
     pub workers: u32,
+    /// What all of them together read in a second, at most; 0 for no bound.
+    pub max_rate: ByteSize,
 }
 
 impl Default for Snapshot {
     fn default() -> Snapshot {
-        Snapshot { mode: SnapshotMode::Initial, workers: 4 }
+        Snapshot { mode: SnapshotMode::Initial, workers: 4, max_rate: ByteSize::kibibytes(0) }
     }
 }
 
@@ -556,11 +558,6 @@ impl Config {
                 ));
             }
         }
-        if self.snapshot.workers != Snapshot::default().workers {
-            warnings.push(
-                "`snapshot.workers` has no effect: there is no snapshot in this version yet".to_owned(),
-            );
-        }
         warnings
     }
 
@@ -577,6 +574,12 @@ impl Config {
         in_range("memory.budget", self.memory.budget, BUDGET)?;
         if !INTERVAL.contains(&self.cut.interval) {
             return Err(Problem::at("cut.interval", "`cut.interval` is not between 100ms and 24h"));
+        }
+        if !WORKERS.contains(&self.snapshot.workers) {
+            return Err(Problem::at("snapshot.workers", "`snapshot.workers` is not between 1 and 64"));
+        }
+        if self.snapshot.max_rate != Snapshot::default().max_rate {
+            in_range("snapshot.max_rate", self.snapshot.max_rate, MAX_RATE)?;
         }
         self.check_tables()?;
         self.check_types()?;
@@ -726,6 +729,10 @@ const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(5)..=ByteSize::m
 const FILE_SIZE: RangeInclusive<ByteSize> = ByteSize::kibibytes(64)..=ByteSize::mebibytes(16 << 10);
 /// Below 32 MiB a single row group and its parts would not fit.
 const BUDGET: RangeInclusive<ByteSize> = ByteSize::mebibytes(32)..=ByteSize::mebibytes(1 << 20);
+/// Slower than the first, a snapshot is not gentle but endless.
+const MAX_RATE: RangeInclusive<ByteSize> = ByteSize::kibibytes(1)..=ByteSize::mebibytes(1 << 20);
+/// Each is a session at the source.
+const WORKERS: RangeInclusive<u32> = 1..=64;
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
 /// Where forms by type stand.
 const OVERRIDE: &str = "types.override";

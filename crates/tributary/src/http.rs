@@ -1,23 +1,30 @@
-//! `/metrics`, `/healthz`, `/readyz`, `/status.json`, and a page for people at `/`.
+//! `/metrics`, `/healthz`, `/readyz`, `/status.json`, a page for people at `/`, and `/resync`, which reads tables anew.
 //!
-//! Owns: the listener and the routes; for `tributary status`, the one request that it makes.
+//! Owns: the listener and the routes; for `tributary status` and `resync`, the requests that they make.
 //! Does not: know what is shown; `status` and `metrics` do.
-//! Holds: answering never waits for the pipeline; everything shown on the page is escaped.
+//! Holds: answering never waits for the pipeline, but for `/resync`, and that not for long; everything shown on the page is escaped;
+//! nothing is changed for anybody but this host, and never for a page in a browser.
 //! Fails: `Config` when the address cannot be listened on, naming `http.listen`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse};
-use axum::routing::get;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tables::fold::Selection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+use crate::resync::Resync;
 use crate::status::{Document, Shared};
 
 mod page;
@@ -36,16 +43,64 @@ pub async fn bind(listen: &str) -> Result<Option<TcpListener>> {
 
 /// Answers until it is dropped.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<()> {
-    axum::serve(listener, routes(shared))
+    axum::serve(listener, routes(shared).into_make_service_with_connect_info::<SocketAddr>())
         .await
         .map_err(|error| Error::transient("the HTTP server ended").caused_by(error))
 }
 
 /// What a daemon at this address says of itself; `None` if none answers there.
 pub async fn ask_status(listen: &str) -> Option<Document> {
-    let asked = tokio::time::timeout(ASK_TIMEOUT, request(listen, "/status.json")).await;
+    let asked = tokio::time::timeout(ASK_TIMEOUT, get_body(listen, "/status.json")).await;
     let body = asked.ok()?.ok()??;
     serde_json::from_slice(&body).ok()
+}
+
+/// What a daemon says to a request to read tables anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResyncAnswer {
+    /// These will be read.
+    Accepted(Vec<String>),
+    /// The status code and why not.
+    Refused(u16, String),
+}
+
+/// Asks the daemon at this address to read tables anew.
+pub async fn ask_resync(listen: &str, globs: &[String]) -> Result<ResyncAnswer> {
+    let body = json!({"tables": globs}).to_string();
+    let head = format!(
+        "POST /resync HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let broken = || Error::definite(format!("the daemon at {listen} gave no answer that can be understood"));
+    let (status, body) =
+        match tokio::time::timeout(RESYNC_TIMEOUT * 2, request(listen, &(head + &body))).await {
+            Ok(answer) => answer.map_err(|error| broken().caused_by(error))?.ok_or_else(broken)?,
+            Err(_) => return Err(broken()),
+        };
+    if status == StatusCode::OK.as_u16() {
+        let accepted: Accepted = serde_json::from_slice(&body).map_err(|error| broken().caused_by(error))?;
+        return Ok(ResyncAnswer::Accepted(accepted.tables));
+    }
+    let why = serde_json::from_slice::<Refused>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned(), |refused| refused.error);
+    Ok(ResyncAnswer::Refused(status, why))
+}
+
+/// The body of a request to `/resync`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    tables: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Accepted {
+    tables: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Refused {
+    error: String,
 }
 
 fn routes(shared: Arc<Shared>) -> Router {
@@ -55,6 +110,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
+        .route("/resync", post(resync).layer(middleware::from_fn(only_from_here)))
         .with_state(shared)
 }
 
@@ -77,17 +133,81 @@ async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     Html(page::render(&shared.snapshot()))
 }
 
-/// One plain request; the answer's body if it is a 200.
-async fn request(listen: &str, path: &str) -> std::io::Result<Option<Vec<u8>>> {
+async fn resync(State(shared): State<Arc<Shared>>, Json(asked): Json<Asked>) -> Response {
+    match Selection::new(&asked.tables, &[]) {
+        Ok(globs) if globs.is_empty() => return refused(StatusCode::BAD_REQUEST, "no table is named"),
+        Ok(_) => {}
+        Err(error) => return refused(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+    let Some(stream) = shared.resync_sender() else {
+        return refused(StatusCode::CONFLICT, "the daemon does not stream at the moment");
+    };
+    let (answer, answered) = oneshot::channel();
+    let waited = tokio::time::timeout(RESYNC_TIMEOUT, async {
+        stream.send(Resync { globs: asked.tables, answer }).await.ok()?;
+        answered.await.ok()
+    });
+    match waited.await {
+        Ok(Some(Ok(tables))) => Json(Accepted { tables }).into_response(),
+        Ok(Some(Err(why))) => refused(StatusCode::NOT_FOUND, why),
+        Ok(None) => refused(StatusCode::CONFLICT, "the stream ended meanwhile; ask again once it runs"),
+        Err(_) => refused(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the daemon is busy, and may still do it: `tributary status` shows which tables are read",
+        ),
+    }
+}
+
+fn refused(status: StatusCode, why: impl Into<String>) -> Response {
+    (status, Json(Refused { error: why.into() })).into_response()
+}
+
+/// A page that a browser of this host shows can send requests here as well, be it under a name that it made to mean this host: such a
+/// request names its origin, or a host that is none of ours. JSON, which the route insists on, it cannot send elsewhere without asking.
+async fn only_from_here(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "only this host may ask: run `tributary resync` where the daemon runs",
+        );
+    }
+    if request.headers().contains_key(header::ORIGIN) || !names_an_address(request.headers()) {
+        return refused(StatusCode::FORBIDDEN, "not for pages in a browser");
+    }
+    next.run(request).await
+}
+
+/// Whether a request was sent to an address, or to `localhost`, and not to a name that anybody may have given this host.
+fn names_an_address(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+    });
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+/// The body at a path, if the answer is a 200.
+async fn get_body(listen: &str, path: &str) -> std::io::Result<Option<Vec<u8>>> {
+    let answer = request(listen, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")).await?;
+    Ok(answer.filter(|(status, _)| *status == StatusCode::OK.as_u16()).map(|(_, body)| body))
+}
+
+/// One plain request: the answer's status and body. HTTP/1.0, so that the answer ends with the connection and is never chunked.
+async fn request(listen: &str, text: &str) -> std::io::Result<Option<(u16, Vec<u8>)>> {
     let mut stream = connect(listen).await?;
-    // HTTP/1.0: the answer ends with the connection, and is never chunked.
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+    stream.write_all(text.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
     let Some((head, rest)) = end.and_then(|end| answer.split_at_checked(end)) else { return Ok(None) };
-    let is_ok = head.split(|byte| *byte == b' ').nth(1) == Some(b"200".as_slice());
-    Ok(is_ok.then(|| rest.get(4..).unwrap_or_default().to_vec()))
+    let status = head.split(|byte| *byte == b' ').nth(1).and_then(|status| std::str::from_utf8(status).ok());
+    let body = rest.get(4..).unwrap_or_default().to_vec();
+    Ok(status.and_then(|status| status.parse().ok()).map(|status| (status, body)))
 }
 
 /// Who listens on every address is asked on this host's own.
@@ -106,6 +226,8 @@ async fn connect(listen: &str) -> std::io::Result<TcpStream> {
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A daemon on this host answers in milliseconds.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pipeline answers between two messages, unless it waits for the store.
+const RESYNC_TIMEOUT: Duration = Duration::from_secs(30);
 /// A document of a million tables is some 100 MB; larger is not ours.
 const ANSWER_MAX: u64 = 256 << 20;
 

@@ -14,6 +14,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod pipeline;
+pub mod resync;
 pub mod retry;
 pub mod snapshot;
 pub mod source;

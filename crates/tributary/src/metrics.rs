@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use lake::log::Reading;
 use pgoutput::Lsn;
 use prometheus::core::Collector;
 use prometheus::{
@@ -45,6 +46,11 @@ pub struct Metrics {
     bytes: IntCounterVec,
     lossy_cells: IntCounterVec,
     needs_resync: IntGaugeVec,
+    snapshot_rows: IntCounterVec,
+    snapshot_bytes: IntCounterVec,
+    snapshot_chunks: IntGaugeVec,
+    snapshot_state: IntGaugeVec,
+    snapshot_tables: IntGaugeVec,
     log_entries: IntCounterVec,
     errors: IntCounterVec,
     memory: IntGaugeVec,
@@ -130,6 +136,32 @@ impl Metrics {
                 "1 for a table whose older rows may differ from Postgres until it is read again.",
                 "table",
             ),
+            snapshot_rows: counters("tributary_snapshot_rows_total", "Rows read by snapshots.", "table"),
+            snapshot_bytes: counters(
+                "tributary_snapshot_bytes_total",
+                "Bytes read by snapshots, as Postgres sent them.",
+                "table",
+            ),
+            snapshot_chunks: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "tributary_snapshot_chunks",
+                        "Parts of the table's last snapshot that are read since the daemon runs, and that were to be read.",
+                    ),
+                    &["table", "chunks"],
+                ),
+            ),
+            snapshot_state: gauges(
+                "tributary_snapshot_state",
+                "1 while the table's rows are being read, 2 when they are, 3 if it was set aside.",
+                "table",
+            ),
+            snapshot_tables: gauges(
+                "tributary_snapshot_tables",
+                "Tables that have or had a snapshot, by its state.",
+                "state",
+            ),
             log_entries: counters("tributary_log_entries_total", "Log entries written.", "kind"),
             errors: counters("tributary_errors_total", "Errors, by what had to happen next.", "kind"),
             memory: gauges(
@@ -162,6 +194,40 @@ impl Metrics {
     /// Marks a table whose older rows may differ from Postgres.
     pub(crate) fn needs_resync(&self, table: &str) {
         self.needs_resync.with_label_values(&[self.table_label(table)]).set(1);
+    }
+
+    /// Counts what a snapshot read of a table.
+    pub(crate) fn snapshot_read(&self, table: &str, rows: u64, bytes: u64) {
+        let label = [self.table_label(table)];
+        self.snapshot_rows.with_label_values(&label).inc_by(rows);
+        self.snapshot_bytes.with_label_values(&label).inc_by(bytes);
+    }
+
+    /// Sets how many parts are read and were to be: by the difference, since tables may share a label.
+    pub(crate) fn snapshot_chunks(&self, table: &str, before: (u64, u64), after: (u64, u64)) {
+        let table = self.table_label(table);
+        for (name, before, after) in [("done", before.0, after.0), ("expected", before.1, after.1)] {
+            let difference = i64::try_from(i128::from(after) - i128::from(before)).unwrap_or(0);
+            self.snapshot_chunks.with_label_values(&[table, name]).add(difference);
+        }
+    }
+
+    /// Notes that a table's snapshot is in another state. Tables that share a label have no state of their own.
+    pub(crate) fn snapshot_turned(&self, table: &str, before: Option<Reading>, after: Reading) {
+        if let Some(before) = before {
+            self.snapshot_tables.with_label_values(&[before.label()]).dec();
+        }
+        self.snapshot_tables.with_label_values(&[after.label()]).inc();
+        let label = self.table_label(table);
+        if label == OTHER_TABLES {
+            return;
+        }
+        let state = match after {
+            Reading::Running => 1,
+            Reading::Done => 2,
+            Reading::SetAside => 3,
+        };
+        self.snapshot_state.with_label_values(&[label]).set(state);
     }
 
     /// Counts a log entry of a kind.
@@ -220,6 +286,9 @@ impl Metrics {
         for kind in ["config", "definite", "transient", "fenced", "source_halted", "bug"] {
             self.errors.with_label_values(&[kind]);
         }
+        for state in [Reading::Running, Reading::Done, Reading::SetAside] {
+            self.snapshot_tables.with_label_values(&[state.label()]);
+        }
         for part in ["buffers", "encoders", "parts", "spool"] {
             self.memory.with_label_values(&[part]);
         }
@@ -239,7 +308,7 @@ fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometh
 
 /// From a folder on a fast disk to a store in trouble.
 const SECONDS_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
-/// Tables with a label of their own; three series each.
+/// Tables with a label of their own; up to eight series each.
 const TABLES_MAX: usize = 1_000;
 /// The label of all others.
 const OTHER_TABLES: &str = "(others)";

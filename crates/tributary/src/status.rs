@@ -10,19 +10,27 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use lake::gauge::{Gauge, Use};
-use lake::log::EntryKind;
+use lake::log::{EntryKind, TableSnapshot};
 use lake::writer::Published;
 use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tables::types::Loss;
+use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::{Metrics, set_lsn};
+use crate::resync::Resync;
 use crate::source::slot::Slot;
+
+mod snapshot;
+
+use snapshot::Snapshots;
+pub use snapshot::{SnapshotStatus, SnapshotTable};
 
 /// What the daemon is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,15 +184,6 @@ pub struct ErrorStatus {
     pub error: String,
 }
 
-/// What is known of a snapshot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SnapshotStatus {
-    /// `none`, `running` or `done`.
-    pub state: String,
-    /// By table.
-    pub tables: Vec<Value>,
-}
-
 /// `/status.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
@@ -221,7 +220,7 @@ impl Document {
             positions: Positions::default(),
             lag: Lag::default(),
             slot: SlotStatus { name: config.source.slot.clone(), ..SlotStatus::default() },
-            snapshot: SnapshotStatus { state: "none".to_owned(), tables: Vec::new() },
+            snapshot: SnapshotStatus::default(),
             tables: Vec::new(),
             errors: Vec::new(),
         }
@@ -234,6 +233,8 @@ pub struct Shared {
     metrics: Metrics,
     ready: AtomicBool,
     inner: Mutex<Inner>,
+    /// To the stream that runs.
+    resyncs: Mutex<Option<mpsc::Sender<Resync>>>,
 }
 
 #[derive(Debug)]
@@ -241,6 +242,7 @@ struct Inner {
     /// Without tables and errors, which are kept as below.
     document: Document,
     tables: BTreeMap<String, TableStatus>,
+    snapshots: Snapshots,
     errors: VecDeque<ErrorStatus>,
 }
 
@@ -250,9 +252,15 @@ impl Shared {
         let inner = Inner {
             document: Document::new(config, State::Starting),
             tables: BTreeMap::new(),
+            snapshots: Snapshots::default(),
             errors: VecDeque::new(),
         };
-        Arc::new(Shared { metrics: Metrics::new(), ready: AtomicBool::new(false), inner: Mutex::new(inner) })
+        Arc::new(Shared {
+            metrics: Metrics::new(),
+            ready: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+            resyncs: Mutex::default(),
+        })
     }
 
     /// Says what the daemon is doing.
@@ -329,6 +337,60 @@ impl Shared {
         known.needs_resync.insert(column.to_owned(), reason.to_owned());
     }
 
+    /// Sets what the log knew of a table's snapshot when the stream began.
+    pub fn snapshot_known(&self, table: &str, snapshot: &TableSnapshot) {
+        let mut inner = self.lock();
+        let before = inner.snapshots.chunks(table);
+        let turn = inner.snapshots.known(table, snapshot);
+        drop(inner);
+        self.metrics.snapshot_turned(table, turn.0, turn.1);
+        self.metrics.snapshot_chunks(table, before, (0, 0));
+    }
+
+    /// Says that a table is being read, and how much of it, about, still has to be. What `snapshot_known` said is read already.
+    pub fn snapshot_begun(&self, table: &str, chunks: u64, bytes_expected: u64) {
+        let mut inner = self.lock();
+        let before = inner.snapshots.chunks(table);
+        let turn = inner.snapshots.begun(table, chunks, bytes_expected, Instant::now());
+        drop(inner);
+        self.metrics.snapshot_turned(table, turn.0, turn.1);
+        self.metrics.snapshot_chunks(table, before, (0, chunks));
+    }
+
+    /// Adds a part of a table that is read.
+    pub fn snapshot_chunk(&self, table: &str, rows: u64, bytes: u64) {
+        let mut inner = self.lock();
+        let before = inner.snapshots.chunks(table);
+        inner.snapshots.chunk(table, rows, bytes, Instant::now());
+        let after = inner.snapshots.chunks(table);
+        drop(inner);
+        self.metrics.snapshot_read(table, rows, bytes);
+        self.metrics.snapshot_chunks(table, before, after);
+    }
+
+    /// Says that all rows of a table are read, or why it was set aside.
+    pub fn snapshot_ended(&self, table: &str, rows: u64, reason: Option<&str>) {
+        let turn = self.lock().snapshots.ended(table, rows, reason);
+        self.metrics.snapshot_turned(table, turn.0, turn.1);
+    }
+
+    /// Where requests to read tables anew arrive, for as long as it is kept. `None` while another stream listens.
+    pub fn resyncs(&self) -> Option<mpsc::Receiver<Resync>> {
+        let mut known = self.resyncs.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|sender| !sender.is_closed()) {
+            return None;
+        }
+        let (sender, receiver) = mpsc::channel(RESYNCS_WAITING);
+        *known = Some(sender);
+        Some(receiver)
+    }
+
+    /// Whom to ask to read tables anew; `None` while nothing is streamed.
+    pub(crate) fn resync_sender(&self) -> Option<mpsc::Sender<Resync>> {
+        let known = self.resyncs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone().filter(|sender| self.is_ready() && !sender.is_closed())
+    }
+
     /// Counts cells whose exact text went to `_cdc_raw`.
     pub fn lossy_cells(&self, table: &str, column: &str, loss: Loss, cells: u64) {
         self.metrics.lossy_cells(table, column, loss, cells);
@@ -391,6 +453,7 @@ impl Shared {
         let inner = self.lock();
         let mut document = inner.document.clone();
         document.tables = inner.tables.values().cloned().collect();
+        document.snapshot = inner.snapshots.status(Instant::now());
         document.errors = inner.errors.iter().cloned().collect();
         document
     }
@@ -412,6 +475,8 @@ const TABLE_STREAMING: &str = "streaming";
 pub const TABLE_NEEDS_RESYNC: &str = "needs_resync";
 /// How many errors are kept.
 const ERRORS_MAX: usize = 20;
+/// How many requests to read tables anew may wait for the stream.
+const RESYNCS_WAITING: usize = 8;
 
 #[cfg(test)]
 mod tests;

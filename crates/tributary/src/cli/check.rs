@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 mod lake_side;
 mod old_rows;
 mod omissions;
+mod rows;
 mod source_side;
 
 /// One thing that was looked at.

@@ -10,10 +10,10 @@ use lake::log;
 use serde_json::{Value, json};
 
 use super::Answer;
-use crate::config::{Config, SnapshotMode};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::offline;
 use crate::pipeline::{self, bootstrap, publication};
-use crate::pipeline::{existing_rows, offline};
 use crate::source::sql::Sql;
 use crate::source::{ConnectOptions, connect_sql, slot};
 
@@ -121,10 +121,6 @@ async fn apply(
         said.push(format!("created: {}", step.title));
         created.push(step.title.clone());
     }
-    let existing = match config.snapshot.mode {
-        SnapshotMode::Initial => existing_rows::in_published(sql, config).await?,
-        SnapshotMode::Never => None,
-    };
     let done = bootstrap::create(store.as_ref(), config, options, sql, args.adopt_slot).await?;
     if let Some(lsn) = done.slot_created {
         said.push(format!("created: slot `{slot}` at {lsn}"));
@@ -145,12 +141,6 @@ async fn apply(
         text.push_str(
             "warning: the slot is older than this publication; if its tables changed while there was none, the stream stops there\n",
         );
-    }
-    if let Some(found) = existing.filter(|_| done.slot_created.is_some() || done.slot_adopted.is_some()) {
-        text.push_str(&format!(
-            "warning: {} published relations have rows already ({} …); they are not exported in this version, only what changes from now on\n",
-            found.count, found.example
-        ));
     }
     text.push_str(&warnings_text(plan));
     let document = json!({

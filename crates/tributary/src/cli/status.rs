@@ -5,10 +5,11 @@
 //! Holds: the document has the same form either way.
 //! Fails: when no daemon answers and the lake has no log, or cannot be read.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use lake::layout;
-use lake::log;
+use lake::log::{self, Reading};
 use lake::store::Store;
 use lake::watermark::Watermark;
 use pgoutput::Lsn;
@@ -19,7 +20,9 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::pipeline;
 use crate::source::{connect_sql, slot};
-use crate::status::{Document, Positions, SlotStatus, State, TABLE_NEEDS_RESYNC, TableStatus};
+use crate::status::{
+    Document, Positions, SlotStatus, SnapshotStatus, SnapshotTable, State, TABLE_NEEDS_RESYNC, TableStatus,
+};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
     let answered = match config.http.listen.as_str() {
@@ -30,7 +33,7 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
         Some(document) => document,
         None => from_log(config).await?,
     };
-    let text = render(&document);
+    let text = render(&document, std::io::stdout().is_terminal());
     let json = serde_json::to_value(&document)
         .map_err(|error| Error::bug("the status cannot be written").caused_by(error))?;
     Ok(Answer::new(text, json))
@@ -70,6 +73,7 @@ async fn from_log(config: &Config) -> Result<Document> {
             needs_resync: table.needs_resync.clone(),
         })
         .collect();
+    document.snapshot = SnapshotStatus::of(state.snapshots.values().map(SnapshotTable::logged).collect());
     document.tables.sort_by(|a, b| a.table.cmp(&b.table));
     // The server may be down as well; what the log says is still worth having.
     if let Ok(Ok(Some(slot))) =
@@ -95,7 +99,7 @@ async fn slot_of(config: &Config, name: &str) -> Result<Option<SlotStatus>> {
     Ok(slot::slot(&sql, name).await?.map(|slot| SlotStatus::of(name, &slot)))
 }
 
-fn render(document: &Document) -> String {
+fn render(document: &Document, bars: bool) -> String {
     let positions = document.positions;
     let mut lines = vec![
         ("pipeline", format!("{} -> {}", document.pipeline, document.lake)),
@@ -118,6 +122,7 @@ fn render(document: &Document) -> String {
     for (name, value) in lines {
         out.push_str(&format!("{name:<10} {value}\n"));
     }
+    out.push_str(&snapshot(&document.snapshot, bars));
     if !document.tables.is_empty() {
         out.push('\n');
         out.push_str(&tables(document));
@@ -127,6 +132,52 @@ fn render(document: &Document) -> String {
         for error in document.errors.iter().rev().take(ERRORS_SHOWN) {
             out.push_str(&format!("  {}  {}: {}\n", error.at, error.kind, error.error));
         }
+    }
+    out
+}
+
+/// A line for each table that is read, with a bar on a terminal; and what was set aside.
+fn snapshot(status: &SnapshotStatus, bars: bool) -> String {
+    let of = |state: Reading| status.tables.iter().filter(move |table| table.state == state);
+    let done = of(Reading::Done).count() + status.not_listed;
+    let (running, aside) = (of(Reading::Running).count(), of(Reading::SetAside).count());
+    if running + aside == 0 {
+        return String::new();
+    }
+    let mut out = format!("\nsnapshot   {done} tables read, {running} to go, {aside} set aside\n");
+    // Those that are at work first; the others wait for their turn.
+    let mut lines: Vec<&SnapshotTable> = of(Reading::Running).collect();
+    lines.sort_by_key(|table| table.chunks.is_none());
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .take(SNAPSHOTS_SHOWN)
+        .map(|table| {
+            let percent =
+                table.percent.map_or_else(|| "waits".to_owned(), |percent| format!("{percent:.1} %"));
+            let speed = table.rows_per_second.map_or_else(String::new, |rows| format!("{rows:.0} rows/s"));
+            let left = table
+                .eta_seconds
+                .map_or_else(String::new, |seconds| format!("{} left", text::duration(seconds)));
+            let mut row = vec![table.table.clone(), percent, text::grouped(table.rows), speed, left];
+            if bars {
+                row.insert(1, text::bar(table.percent.unwrap_or(0.0)));
+            }
+            row
+        })
+        .collect();
+    if !rows.is_empty() {
+        let (header, right): (&[&str], &[usize]) = match bars {
+            true => (&["table", "", "read", "rows", "speed", ""], &[2, 3, 4, 5]),
+            false => (&["table", "read", "rows", "speed", ""], &[1, 2, 3, 4]),
+        };
+        out.push_str(&text::columns(header, right, &rows));
+    }
+    if running > SNAPSHOTS_SHOWN {
+        out.push_str(&format!("  and {} more\n", running - SNAPSHOTS_SHOWN));
+    }
+    for table in of(Reading::SetAside) {
+        let (name, reason) = (&table.table, table.reason.as_deref().unwrap_or("unknown"));
+        out.push_str(&format!("  {name} was set aside: {reason}; then: tributary resync {name}\n"));
     }
     out
 }
@@ -158,6 +209,7 @@ fn reasons(table: &TableStatus) -> String {
 
 const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
 const ERRORS_SHOWN: usize = 5;
+const SNAPSHOTS_SHOWN: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -185,7 +237,7 @@ mod tests {
             error: "the server is gone".to_owned(),
         });
         assert_eq!(
-            render(&document),
+            render(&document, false),
             "pipeline   tributary -> file:///lake\n\
              state      streaming\n\
              received   0/0\n\
@@ -201,5 +253,37 @@ mod tests {
              last errors\n  \
              2026-08-01T00:00:00.000000Z  transient: the server is gone\n"
         );
+    }
+
+    #[test]
+    fn a_snapshot_shows_what_runs_and_what_was_set_aside() {
+        let table = |name: &str, state| SnapshotTable {
+            percent: Some(50.0),
+            chunks: Some(2),
+            rows_per_second: Some(99.6),
+            eta_seconds: Some(3_725),
+            ..SnapshotTable::logged(&log::TableSnapshot {
+                table: name.to_owned(),
+                state,
+                rows: 1_500,
+                ..Default::default()
+            })
+        };
+        let mut aside = table("public.a", Reading::SetAside);
+        aside.reason = Some("permission denied".to_owned());
+        let status = SnapshotStatus::of(vec![
+            aside,
+            table("public.b", Reading::Running),
+            table("public.c", Reading::Done),
+        ]);
+        assert_eq!(
+            snapshot(&status, false),
+            "\nsnapshot   1 tables read, 1 to go, 1 set aside\n  \
+             table       read   rows       speed\n  \
+             public.b  50.0 %  1,500  100 rows/s  1 h 2 min left\n  \
+             public.a was set aside: permission denied; then: tributary resync public.a\n"
+        );
+        assert!(snapshot(&status, true).contains("public.b  ##########----------  50.0 %"));
+        assert_eq!(snapshot(&SnapshotStatus::of(vec![table("public.c", Reading::Done)]), false), "");
     }
 }

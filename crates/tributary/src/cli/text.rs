@@ -55,6 +55,21 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// `1 h 2 min`
+pub(super) fn duration(seconds: u64) -> String {
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// `#####---------------`
+pub(super) fn bar(percent: f64) -> String {
+    (0_u8..20).map(|step| if f64::from(step) * 5.0 < percent { '#' } else { '-' }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +84,11 @@ mod tests {
             (bytes(1_023), bytes(1_536), bytes(5 << 30)),
             ("1023 B".into(), "1.5 KiB".into(), "5.0 GiB".into())
         );
+        assert_eq!(
+            (duration(59), duration(61), duration(90_000)),
+            ("59 s".into(), "1 min 1 s".into(), "25 h 0 min".into())
+        );
+        assert_eq!((bar(0.0).matches('#').count(), bar(100.0).matches('#').count()), (0, 20));
     }
 
     #[test]

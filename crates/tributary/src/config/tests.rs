@@ -367,3 +367,15 @@ fn a_password_in_the_url_is_warned_of_and_never_printed() {
     }
     assert!(!ConnectionUrl::from("postgresql://cdc@db/a:b@c").has_password());
 }
+
+#[test]
+fn a_snapshot_may_be_slowed() {
+    let parse = |section: &str| Config::parse("x.toml", &format!("{MINIMAL}\n[snapshot]\n{section}\n"));
+    let rate = |section: &str| parse(section).map(|config| config.snapshot.max_rate.as_u64()).ok();
+    assert_eq!(rate(""), Some(0));
+    assert_eq!(rate("max_rate = \"0B\""), Some(0));
+    assert_eq!(rate("max_rate = \"50MiB\""), Some(50 << 20));
+    assert_eq!(rate("max_rate = \"5B\""), None);
+    assert_eq!(rate("workers = 0"), None);
+    assert!(parse("workers = 8").is_ok_and(|config| config.warnings().is_empty()));
+}

@@ -11,7 +11,7 @@ async fn server() -> (String, Arc<Shared>) {
 }
 
 async fn body(address: &str, path: &str) -> Option<String> {
-    let body = request(address, path).await.expect("the server answers")?;
+    let body = get_body(address, path).await.expect("the server answers")?;
     Some(String::from_utf8(body).expect("it is text"))
 }
 
@@ -53,4 +53,61 @@ async fn nobody_there_is_no_error() {
     let address = listener.local_addr().expect("it listens").to_string();
     drop(listener);
     assert_eq!(ask_status(&address).await, None);
+}
+
+/// A stream that knows one table.
+fn listen_for_resyncs(shared: &Shared) -> tokio::task::JoinHandle<()> {
+    let mut resyncs = shared.resyncs().expect("nobody else listens");
+    assert!(shared.resyncs().is_none(), "only one stream runs");
+    tokio::spawn(async move {
+        while let Some(Resync { globs, answer }) = resyncs.recv().await {
+            let known = globs.iter().any(|glob| glob == "public.orders");
+            let said =
+                if known { Ok(vec!["public.orders".to_owned()]) } else { Err("no such table".to_owned()) };
+            answer.send(said).expect("the request waits");
+        }
+    })
+}
+
+#[tokio::test]
+async fn the_stream_is_asked_to_read_tables_anew() {
+    let (address, shared) = server().await;
+    let ask = async |glob: &str| ask_resync(&address, &[glob.to_owned()]).await.expect("it answers");
+    let not_now = ResyncAnswer::Refused(409, "the daemon does not stream at the moment".to_owned());
+    assert_eq!(ask("public.orders").await, not_now);
+    let stream = listen_for_resyncs(&shared);
+    assert_eq!(ask("public.orders").await, not_now, "it is not ready");
+    shared.ready(true);
+    assert_eq!(ask("public.orders").await, ResyncAnswer::Accepted(vec!["public.orders".to_owned()]));
+    assert_eq!(ask("public.other").await, ResyncAnswer::Refused(404, "no such table".to_owned()));
+    assert!(matches!(ask("orders").await, ResyncAnswer::Refused(400, why) if why.contains("orders")));
+    stream.abort();
+    assert!(stream.await.is_err());
+    assert_eq!(ask("public.orders").await, not_now);
+    // The next stream listens again.
+    listen_for_resyncs(&shared);
+    assert_eq!(ask("public.orders").await, ResyncAnswer::Accepted(vec!["public.orders".to_owned()]));
+}
+
+#[tokio::test]
+async fn pages_in_a_browser_change_nothing() {
+    let (address, shared) = server().await;
+    shared.ready(true);
+    listen_for_resyncs(&shared);
+    let body = "{\"tables\":[\"public.orders\"]}";
+    let status = async |headers: &str| {
+        let text = format!("POST /resync HTTP/1.0\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+        request(&address, &text).await.expect("it answers").map(|(status, _)| status)
+    };
+    let json = "Content-Type: application/json\r\n";
+    assert_eq!(status(&format!("Host: 127.0.0.1:9187\r\n{json}")).await, Some(200));
+    assert_eq!(status(&format!("Host: [::1]\r\n{json}")).await, Some(200));
+    assert_eq!(status("Host: localhost\r\nContent-Type: text/plain\r\n").await, Some(415));
+    assert_eq!(status("Host: localhost\r\n").await, Some(415));
+    assert_eq!(status(&format!("Host: evil.example\r\n{json}")).await, Some(403));
+    assert_eq!(status(json).await, Some(403));
+    assert_eq!(
+        status(&format!("Host: localhost\r\nOrigin: http://localhost:9187\r\n{json}")).await,
+        Some(403)
+    );
 }

@@ -5,6 +5,10 @@ fn every_metric_has_help_a_unit_and_a_value() {
     let metrics = Metrics::new();
     metrics.published("public.orders", 3, 100, 1);
     metrics.lossy_cells("public.orders", "at", Loss::Infinity, 2);
+    metrics.snapshot_read("public.orders", 7, 70);
+    metrics.snapshot_chunks("public.orders", (0, 0), (1, 4));
+    metrics.snapshot_turned("public.orders", None, Reading::Running);
+    metrics.snapshot_turned("public.orders", Some(Reading::Running), Reading::SetAside);
     let text = metrics.render();
     for name in
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|rest| rest.split(' ').next())
@@ -19,6 +23,13 @@ fn every_metric_has_help_a_unit_and_a_value() {
         "tributary_bytes_total{table=\"public.orders\"} 100",
         "tributary_files_total{table=\"public.orders\"} 1",
         "tributary_lossy_cells_total{column=\"at\",reason=\"infinity\",table=\"public.orders\"} 2",
+        "tributary_snapshot_rows_total{table=\"public.orders\"} 7",
+        "tributary_snapshot_bytes_total{table=\"public.orders\"} 70",
+        "tributary_snapshot_chunks{chunks=\"done\",table=\"public.orders\"} 1",
+        "tributary_snapshot_chunks{chunks=\"expected\",table=\"public.orders\"} 4",
+        "tributary_snapshot_state{table=\"public.orders\"} 3",
+        "tributary_snapshot_tables{state=\"running\"} 0",
+        "tributary_snapshot_tables{state=\"set_aside\"} 1",
         "tributary_memory_bytes{part=\"encoders\"} 0",
         "tributary_log_entries_total{kind=\"idle\"} 0",
         "tributary_errors_total{kind=\"source_halted\"} 0",

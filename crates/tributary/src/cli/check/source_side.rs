@@ -14,12 +14,12 @@ use pgoutput::Lsn;
 use tables::lineage::Facts;
 
 use super::lake_side::Log;
-use super::{Report, old_rows, omissions};
+use super::{Report, old_rows, omissions, rows};
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::publication::Difference;
-use crate::pipeline::{bootstrap, existing_rows, mapping, publication, startup};
+use crate::pipeline::{bootstrap, mapping, publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
@@ -36,7 +36,9 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
     senders(report, &sql, &server).await;
     let has_publication = publications(report, &sql, config, &log).await;
     if has_publication {
-        tables(report, &sql, config, slot.is_none()).await;
+        let has_begun = matches!(&log, Log::Found { state, .. } if !state.snapshots.is_empty());
+        let reads_rows = config.snapshot.mode == SnapshotMode::Initial && !has_begun;
+        tables(report, &sql, config, reads_rows).await;
     }
     slot_and_log(report, &sql, config, &options, &server, slot.as_ref(), log).await;
     if slot.is_none() {
@@ -226,7 +228,7 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
     true
 }
 
-async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bool) {
+async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: bool) {
     let names = &config.source.publication;
     let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
     let (Some(facts), Ok(selection)) = (report.take("tables", facts), config.tables.selection()) else {
@@ -249,18 +251,10 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, slot_is_new: bo
         old_rows::look(report, &before, &selection, &facts);
     }
     omissions::look(report, sql, names, &selection).await;
-    types(report, sql, config, facts).await;
-    if config.snapshot.mode == SnapshotMode::Initial && slot_is_new {
-        match existing_rows::in_published(sql, config).await {
-            Ok(Some(existing)) => report.warn(
-                "existing rows",
-                format!("{} relations have rows already ({} …); this version does not export them", existing.count, existing.example),
-                "only what changes after the slot is created reaches the lake; snapshot.mode = \"never\" says that this is meant",
-            ),
-            Ok(None) => report.ok("existing rows", "none"),
-            Err(error) => report.error("existing rows", &error),
-        }
+    if reads_rows {
+        rows::look(report, sql, &selection, &facts).await;
     }
+    types(report, sql, config, facts).await;
 }
 
 /// What [types] says, against the columns that there are.
