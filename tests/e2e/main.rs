@@ -17,6 +17,7 @@ mod oracle;
 mod rig;
 mod roundtrip;
 mod scene;
+mod snapshot;
 mod startup;
 mod stores;
 mod streaming;

@@ -38,6 +38,13 @@ create table oracle.ledger (account int, entry text);
 alter table oracle.ledger replica identity full;
 insert into oracle.ledger values (1, 'x'), (1, 'x'), (2, null);
 create table oracle.empty (id int primary key);
+create table oracle.read (id int, part int, note text, doc text, primary key (id, part)) partition by list (part);
+create table oracle.read_1 partition of oracle.read for values in (1);
+create table oracle.read_2 partition of oracle.read for values in (2);
+insert into oracle.read values (1, 1, null, 'old'), (2, 1, 'set', 'long'), (3, 2, 'set', 'later');
+create table oracle.heap (entry text);
+alter table oracle.heap replica identity full;
+insert into oracle.heap values ('a'), ('a'), ('b');
 """
 
 
@@ -60,11 +67,21 @@ ORDERS = [
     ("moods", pa.list_(pa.field("element", pa.string()))), ("padded", pa.string()),
 ]
 LEDGER = [("account", pa.int32()), ("entry", pa.string())]
+READ = [("id", pa.int32()), ("part", pa.int32()), ("note", pa.string()), ("doc", pa.string())]
+COLUMNS = {"orders": ORDERS, "ledger": LEDGER, "read": READ, "heap": [("entry", pa.string())]}
 
 
 def stamp(op, lsn, seq, relation, unchanged=None, raw=None):
     return {"_cdc_op": op, "_cdc_lsn": lsn, "_cdc_seq": seq, "_cdc_commit_ts": NOON, "_cdc_xid": lsn, "_cdc_relation": relation,
             "_cdc_unchanged": unchanged, "_cdc_raw": raw}
+
+
+def read(lsn, relation):
+    return stamp("R", lsn, -1, relation) | {"_cdc_xid": 0}
+
+
+def marker(lsn, relation):
+    return stamp("T", lsn, -2, relation) | {"_cdc_xid": 0}
 
 
 ONE = {"id": 1, "bucket": 1, "note": "first", "doc": "a long document", "amount": decimal.Decimal("10.50"), "ratio": 0.1, "exact": "NaN",
@@ -80,7 +97,10 @@ TWO_RAW = [("day", "infinity"), ("at", "-infinity"), ("wall", "0044-03-15 10:00:
 
 
 def lake():
-    """{file name: (table, rows)}: an equal lake. 2 becomes 20 by a change of key beside an unchanged document."""
+    """{file name: (table, rows)}: an equal lake. 2 becomes 20 by a change of key beside an unchanged document.
+
+    `read` was read at two points, and changed before, between and after them; `heap` has no key, and was read twice as a whole.
+    """
     leaf1, leaf2, ledger = "oracle.orders_1", "oracle.orders_2", "oracle.ledger"
     return {
         "1-a": ("orders", [
@@ -103,13 +123,37 @@ def lake():
             stamp("D", 500, 4, ledger) | {"account": 2, "entry": "y", "_cdc_before": [("account", "2"), ("entry", "y")]},
             stamp("I", 500, 5, ledger) | {"account": 2, "entry": None},
         ]),
+        "3-r": ("read", [
+            read(600, "oracle.read_1") | {"id": 1, "part": 1, "doc": "old"},
+            read(600, "oracle.read_1") | {"id": 4, "part": 1, "doc": "to be deleted"},
+        ]),
+        "4-r": ("read", [
+            stamp("D", 550, 1, "oracle.read_2") | {"id": 9, "part": 2},
+            stamp("U", 610, 1, "oracle.read_2", ["doc"]) | {"id": 3, "part": 2, "note": "set"},
+            stamp("D", 610, 2, "oracle.read_1") | {"id": 4, "part": 1},
+        ]),
+        "5-r": ("read", [
+            read(650, "oracle.read_1") | {"id": 2, "part": 1, "doc": "long"},
+            read(650, "oracle.read_2") | {"id": 3, "part": 2, "note": "set", "doc": "later"},
+            stamp("U", 660, 1, "oracle.read_1", ["doc"]) | {"id": 2, "part": 1, "note": "set"},
+        ]),
+        "3-h": ("heap", [read(600, "oracle.heap") | {"entry": "a"}]),
+        "4-h": ("heap", [stamp("D", 620, 1, "oracle.heap") | {"entry": "z"}, stamp("I", 620, 2, "oracle.heap") | {"entry": "a"}]),
+        "5-h": ("heap", [
+            read(650, "oracle.heap") | {"entry": "a"},
+            read(650, "oracle.heap") | {"entry": "a"},
+            read(650, "oracle.heap") | {"entry": "c"},
+            stamp("D", 670, 1, "oracle.heap") | {"entry": "c"},
+            stamp("I", 670, 2, "oracle.heap") | {"entry": "b"},
+        ]),
+        "6-h": ("heap", [marker(650, "oracle.heap")]),
     }
 
 
 def write(folder, files, partition="cdc_date=2026-08-01/cdc_hour=12"):
     for name, (table, rows) in files.items():
         before = [BEFORE] if any("_cdc_before" in row for row in rows) else []
-        fields = METADATA + before + [field(n, kind, 100 + i) for i, (n, kind) in enumerate(ORDERS if table == "orders" else LEDGER)]
+        fields = METADATA + before + [field(n, kind, 100 + i) for i, (n, kind) in enumerate(COLUMNS[table])]
         path = os.path.join(folder, "oracle", table, "data", partition)
         os.makedirs(path, exist_ok=True)
         complete = [{f.name: row.get(f.name) for f in fields} for row in rows]
@@ -131,7 +175,7 @@ def without(name, *indexes):
 
 def twice(name, index):
     files = lake()
-    files["3-again"] = (files[name][0], [dict(files[name][1][index])])
+    files["9-again"] = (files[name][0], [dict(files[name][1][index])])
     return files
 
 
@@ -157,13 +201,33 @@ BROKEN = {
     "an old row of nothing": (edited("2-a", 1, _cdc_before=[]), "wrong old row"),
     "an old row of an insertion": (edited("2-a", 3, _cdc_before=[("id", "2")]), "wrong old row"),
     "a wrong old value in a table without key": (edited("2-b", 3, _cdc_before=[("entry", None)]), "wrong old row"),
+    "a row read twice": (twice("3-r", 0), "read twice"),
+    "a row of a table without key read twice": (twice("5-h", 1), "extra row"),
+    "a row that was not read": (without("3-r", 0), "missing row"),
+    "a row of a table without key that was not read": (without("5-h", 1), "missing row"),
+    "a lost marker": (without("6-h", 0), "extra row"),
+    "a marker at another point": (edited("6-h", 0, _cdc_lsn=600), "extra row"),
+    "a marker behind the rows": (edited("6-h", 0, _cdc_lsn=660), "missing row"),
+    "a read row in a transaction": (edited("3-r", 0, _cdc_xid=7), "wrong transaction"),
+    "a marker in a transaction": (edited("6-h", 0, _cdc_xid=7), "wrong transaction"),
+    "a read row with another number": (edited("5-r", 1, _cdc_seq=0), "wrong number"),
+    "a marker with the number of a row": (edited("6-h", 0, _cdc_seq=-1), "wrong number"),
+    "a change with the number of a read row": (edited("4-r", 0, _cdc_seq=-1), "wrong number"),
+    "a read row with an unchanged value": (edited("3-r", 0, _cdc_unchanged=["note"]), "unchanged in a read row"),
+    "a read row of another time": (edited("3-r", 0, _cdc_commit_ts=NOON + datetime.timedelta(seconds=1)), "wrong time"),
+    "a read row of the root": (edited("3-r", 0, _cdc_relation="oracle.read"), "wrong relation"),
+    "a read row of another leaf": (edited("3-r", 0, _cdc_relation="oracle.read_2"), "wrong relation"),
+    "an unchanged value that no row carries": (without("5-r", 1), "unknown value"),
+    "a lost value of a read row": (edited("5-r", 1, doc=None), "different value"),
+    "a change of nothing behind the last point": (edited("5-r", 2, id=5), "unknown row"),
+    "a deletion of nothing behind the last point": (edited("5-h", 3, entry="q"), "unknown row"),
     "a wrong order": (edited("1-a", 0, _cdc_lsn=350), "order in file"),
 }
 
 
 def verify(dsn, folder):
     command = [sys.executable, VERIFY, "--dsn", dsn, "--lake", "file://" + folder]
-    for table in ("orders", "ledger", "empty"):
+    for table in ("orders", "ledger", "empty", "read", "heap"):
         command += ["--table", f"oracle.{table}"]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     return outcome.returncode, outcome.stdout + outcome.stderr
@@ -188,7 +252,7 @@ def main():
         else:
             print(f"ok {what}")
 
-    expect("an equal lake", lake(), 0, "equal: 3 tables, 14 change rows in 3 files")
+    expect("an equal lake", lake(), 0, "equal: 5 tables, 31 change rows in 10 files")
     for what, (files, word) in BROKEN.items():
         expect(what, files, 1, word)
     expect("a wrong partition", lake(), 1, "wrong partition", partition="cdc_date=2026-08-01/cdc_hour=11")

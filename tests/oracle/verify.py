@@ -7,7 +7,9 @@
 Reads every *.parquet by a plain glob with PyArrow, and counts with DuckDB. Checks that
 
   * every file lies where Hive partitions are looked for, and its rows belong to its partition;
-  * no (_cdc_lsn, _cdc_seq) occurs twice over all files, and no number is missing inside a transaction;
+  * no (_cdc_lsn, _cdc_seq) occurs twice over all files, and no number is missing inside a transaction; of rows that a snapshot read,
+    no key occurs twice at one position;
+  * rows of a snapshot have its position, time and transaction id, and the relation that holds them;
   * the current state of every table, derived by the reading rules, equals SELECT * column by column, where columns are known by
     their field ids, so that renamed ones go on, and rows from before a column have its initial default;
   * what stands in `_cdc_before` is what the row was before, by the same rules;
@@ -179,6 +181,7 @@ def check_positions(folder, files, wrong, gaps):
                     "missing position",
                     f"transaction {lsn(row['_cdc_lsn'])} has {row['_cdc_seq_count']} changes numbered {row['_cdc_seq_min']} to {row['_cdc_seq_max']}",
                 )
+    check_numbers(folder, paths, wrong)
     # The same again with another reader.
     database = duckdb.connect()
     relation = f"read_parquet({quoted(paths)}, union_by_name = true, hive_partitioning = true, hive_types_autocast = false, filename = true)"
@@ -196,6 +199,25 @@ def check_positions(folder, files, wrong, gaps):
         f"select filename, count(*) from {relation} where strftime(timezone('UTC', _cdc_commit_ts), '%Y-%m-%d') <> cdc_date or ({hour}) group by 1"
     ).fetchall():
         wrong.add("wrong partition", f"{count} rows of {os.path.relpath(filename, folder)} committed at another time")
+
+
+def check_numbers(folder, paths, wrong):
+    """Rows of snapshots, `R` and the `T` before them, and only those, have their own numbers and no transaction."""
+    times = {}
+    for path in paths:
+        part = pq.read_table(path, columns=["_cdc_op", "_cdc_lsn", "_cdc_seq", "_cdc_commit_ts", "_cdc_xid", "_cdc_unchanged"], partitioning=None)
+        part = part.filter(pc.or_(pc.equal(part["_cdc_op"], "R"), pc.less_equal(part["_cdc_seq"], 0)))
+        for row in part.group_by(part.column_names[:5]).aggregate([([], "count_all"), ("_cdc_unchanged", "count")]).to_pylist():
+            op, position, seq, time, xid = (row[name] for name in part.column_names[:5])
+            where = f"{os.path.relpath(path, folder)}: {row['count_all']} rows {op} at {lsn(position)}"
+            if (op, seq) not in (("R", -1), ("T", -2)):
+                wrong.add("wrong number", f"{where} have seq {seq}")
+            if xid != 0:
+                wrong.add("wrong transaction", f"{where} are of transaction {xid}")
+            if row["_cdc_unchanged_count"]:
+                wrong.add("unchanged in a read row", where)
+            if times.setdefault(position, time) != time:
+                wrong.add("wrong time", f"{where} are of {time}, and others of this snapshot of {times[position]}")
 
 
 def lsn(position):
@@ -349,6 +371,16 @@ class Source:
         )
         return [name for name, in found]
 
+    def leaves(self, table, key):
+        """By key, the relation that holds a row, and whether it is a partition."""
+        names = ", ".join("t." + quote(column.name) for column in key)
+        of = "(select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = t.tableoid)"
+        with self.connection.cursor().copy(f"copy (select {of}, t.tableoid <> {literal(table)}::regclass, {names} from {table} t) to stdout") as copy:
+            return {
+                tuple(postgres_text(cell, c.kind, c.element) for cell, c in zip(cells, key)): (relation, is_partition == "t")
+                for relation, is_partition, *cells in copy.rows()
+            }
+
     def read(self, table, columns):
         names = ", ".join(quote(column.name) for column in columns)
         with self.connection.cursor().copy(f"copy (select {names} from {table}) to stdout") as copy:
@@ -357,6 +389,10 @@ class Source:
 
 def quote(name):
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text):
+    return "'" + text.replace("'", "''") + "'"
 
 
 def quote_table(table):
@@ -389,7 +425,11 @@ def derive(rows, table, key, columns, wrong, is_lax):
     names = {column.name for column in columns}
     old_rows = OldRows(rows, table, columns, wrong)
     state, deleted = {}, None
+    # Until a snapshot has read a row, the stream may change it without the lake knowing it.
+    first_strict = last_read(op) + 1
+    read_at = set()
     for i in range(n_rows):
+        is_strict = i >= first_strict and not is_lax
         where = f"{table} at {lsn(position[i][0])} seq {position[i][1]}"
         if old_rows.maps[i] is not None and op[i] not in ("U", "D"):
             wrong.add("wrong old row", f"{where}: {op[i]} with an old row")
@@ -406,31 +446,42 @@ def derive(rows, table, key, columns, wrong, is_lax):
         if op[i] == "D":
             gone = state.pop(k, None)
             old_rows.check(i, gone and gone.place, where)
-            if gone is None and not is_lax:
+            if gone is None and is_strict:
                 wrong.add("unknown row", f"{where}: D of a row that is not there, key {k}")
             deleted = (position[i], gone)
             continue
         before = state.get(k)
         if op[i] == "U":
             old_rows.check(i, before and before.place, where)
-        if op[i] == "I" and before is not None and not is_lax:
+        if op[i] == "I" and before is not None and is_strict:
             wrong.add("unknown row", f"{where}: I of a row that is there already, key {k}")
-        if op[i] == "U" and before is None and not is_lax:
+        if op[i] == "U" and before is None and is_strict:
             wrong.add("unknown row", f"{where}: U of a row that is not there, key {k}")
         if op[i] not in ("I", "U", "R"):
             wrong.add("unknown operation", f"{where}: {op[i]!r}")
+        if op[i] == "R":
+            if (k, position[i]) in read_at:
+                wrong.add("read twice", f"{where}: key {k}")
+            read_at.add((k, position[i]))
         elsewhere = None
         if unchanged[i]:
             if op[i] == "I" and deleted is not None and deleted[0] == (position[i][0], position[i][1] - 1):
                 before = deleted[1]
             elsewhere = {}
             for name in unchanged[i]:
-                if before is None:
+                if before is None and i < first_strict:
+                    # It must be read later.
+                    elsewhere[name] = None
+                elif before is None:
                     wrong.add("unknown value", f"{where}: {name} is unchanged, and no earlier row carries it, key {k}")
                 elif name in names:
                     elsewhere[name] = before.place(name)
         state[k] = Row(i, elsewhere)
     return state
+
+
+def last_read(op):
+    return max((i for i, of_row in enumerate(op) if of_row == "R"), default=-1)
 
 
 class OldRows:
@@ -455,6 +506,8 @@ class OldRows:
             column = self.columns.get(name)
             if column is None:
                 continue
+            if place(name) is None:
+                continue
             want, have = self.cells[name][place(name)], postgres_text(text, column.kind, column.element)
             if have != want:
                 self.wrong.add("wrong old row", f"{where}: {name} was {shown(want)}, and the old row has {shown(have)}")
@@ -469,14 +522,17 @@ def derive_keyless(rows, table, columns, wrong):
     relation = rows["_cdc_relation"].to_pylist()
     old_rows = OldRows(rows, table, columns, wrong)
     state = collections.Counter()
-    for i, (op, unchanged) in enumerate(zip(rows["_cdc_op"].to_pylist(), rows["_cdc_unchanged"].to_pylist())):
+    ops = rows["_cdc_op"].to_pylist()
+    # What the stream deletes before that was read at no point.
+    first_strict = last_read(ops) + 1
+    for i, (op, unchanged) in enumerate(zip(ops, rows["_cdc_unchanged"].to_pylist())):
         where = f"{table} row {i}"
         if unchanged:
             wrong.add("unknown value", f"{where}: {unchanged} unchanged in a table without key")
         if op in ("I", "R"):
             state[relation[i], cells[i]] += 1
         elif op == "D":
-            if state[relation[i], cells[i]] <= 0:
+            if state[relation[i], cells[i]] <= 0 and i >= first_strict:
                 wrong.add("unknown row", f"{where}: D of a row that is not there: {shown(cells[i])}")
             state[relation[i], cells[i]] -= 1
             old_rows.check(i, lambda column: i, where)
@@ -615,6 +671,7 @@ def check_table(source, schemas, files, table, wrong, arguments):
     if key:
         state = derive(rows, table, key, columns, wrong, arguments.lax)
         compare(table, columns, key, wanted, state, rows, wrong)
+        check_leaves(source.leaves(name, [c for c in columns if c.name in key]), table, state, rows, wrong)
     else:
         have = derive_keyless(rows, table, columns, wrong)
         want = collections.Counter(tuple(row) for row in wanted)
@@ -623,6 +680,15 @@ def check_table(source, schemas, files, table, wrong, arguments):
         for row, count in (have - want).items():
             wrong.add("extra row", f"{table}: {count} × {shown(row)}")
     return rows.num_rows
+
+
+def check_leaves(leaves, table, state, rows, wrong):
+    """A row that was read, and not changed since, is of the leaf that holds it; or of the root where all are."""
+    op, relation = rows["_cdc_op"].to_pylist(), rows["_cdc_relation"].to_pylist()
+    is_by_leaf = any(name != table for name in relation)
+    for k, row in state.items():
+        if op[row.at] == "R" and k in leaves and (is_by_leaf or not leaves[k][1]) and relation[row.at] != leaves[k][0]:
+            wrong.add("wrong relation", f"{table} key {shown(k)}: lake {relation[row.at]}, source {leaves[k][0]}")
 
 
 def compare(table, columns, key, wanted, state, rows, wrong):
@@ -640,8 +706,11 @@ def compare(table, columns, key, wanted, state, rows, wrong):
         places = pa.array([state[k].place(column.name) for k in common], pa.int64())
         needed = [name for name in ("_cdc_raw", column.name) if name in rows.column_names]
         have = canonical_column(rows.select(needed).take(places), column)
-        for k, value in zip(common, have):
+        for k, place, value in zip(common, places.to_pylist(), have):
             want = by_key[k][i]
+            if place is None:
+                wrong.add("unknown value", f"{table}.{column.name} key {shown(k)}: it is unchanged, and no row carries it")
+                continue
             if value != want:
                 last = lsn(rows["_cdc_lsn"][state[k].at].as_py())
                 wrong.add("different value", f"{table}.{column.name} key {shown(k)} (last change at {last}): lake {shown(value)}, source {shown(want)}")

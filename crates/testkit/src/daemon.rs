@@ -69,6 +69,8 @@ pub struct Settings {
     pub exclude: Vec<String>,
     /// `tables.before`
     pub before: Vec<String>,
+    /// `snapshot.mode`
+    pub snapshot: &'static str,
     /// Environment of the daemon.
     pub env: Vec<(String, String)>,
 }
@@ -89,6 +91,7 @@ impl Settings {
             budget: "128MiB",
             exclude: Vec::new(),
             before: Vec::new(),
+            snapshot: "never",
             env: Vec::new(),
         }
     }
@@ -124,7 +127,17 @@ impl Pipeline {
 
     fn write(&self) -> Result<()> {
         let Settings {
-            source, slot, publication, format, interval, file_size, budget, exclude, before, ..
+            source,
+            slot,
+            publication,
+            format,
+            interval,
+            file_size,
+            budget,
+            exclude,
+            before,
+            snapshot,
+            ..
         } = &self.settings;
         let mut toml = String::new();
         writeln!(toml, "[source]\nurl = \"{source}\"\nslot = \"{slot}\"\npublication = [\"{publication}\"]")?;
@@ -147,7 +160,7 @@ impl Pipeline {
         }
         writeln!(
             toml,
-            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"never\"\n"
+            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"{snapshot}\"\n"
         )?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;
         writeln!(

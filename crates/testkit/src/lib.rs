@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod s3;
+pub mod shuffle;
 pub mod stage;
 pub mod storm;
 pub mod wait;
