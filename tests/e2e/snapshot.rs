@@ -72,6 +72,63 @@ fn existing_rows_arrive(version: u32, kind: Kind, via_root: bool) -> Result<()> 
     })
 }
 
+/// With nothing else going on, the last cuts of a snapshot end where the one before ended: that must not look like the end.
+#[test]
+fn a_run_ends_with_every_row_published() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = rig::cluster(stage, 18, false, &[]).await?;
+        shuffle::create(&cluster).await?;
+        let settings = |settings: &mut testkit::daemon::Settings| {
+            settings.snapshot = "initial";
+            // So little that cuts are made early.
+            settings.budget = "64MiB";
+        };
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), settings).await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await?;
+        pipeline.refuse_unexpected_lines(&[LEAVES_DIFFER])?;
+        only_our_slot(&cluster).await
+    })
+}
+
+/// What was deleted from the lake's view by hand, and rows that nobody streamed, are mended by reading a table anew under load.
+#[test]
+fn resync_mends_a_table_under_load() -> Result<()> {
+    scenario(seconds(180), async |stage| {
+        let seed = rig::seed(stage)?;
+        let cluster = rig::cluster(stage, 16, false, &[]).await?;
+        fill(&cluster, seed, false).await?;
+        let pipeline = initial(stage, &cluster, rig::directory(stage)).await?;
+        let mut daemon = pipeline.start()?;
+        daemon.wait_until_streaming(seconds(60)).await?;
+        wait_until_read(&daemon, seconds(60)).await?;
+        // Neither is in the stream: a row that goes, one that comes and one that changes.
+        let unseen = "begin; set local session_replication_role = replica; alter publication tributary drop table ledger, customers;
+            delete from ledger where ctid in (select ctid from ledger limit 5); insert into ledger values (4711, 'unseen', 1, 'm');
+            update customers set name = 'unseen' where email in (select email from customers limit 3);
+            delete from customers where email in (select max(email) from customers);
+            alter publication tributary add table ledger, customers; commit";
+        cluster.execute(unseen).await?;
+        let workload = Workload::new(&cluster, Load { ddl: false, ..Load::new(seed) });
+        workload
+            .during(async {
+                let told =
+                    pipeline.run(&["resync", "public.ledger", "public.customers", "public.orders_0"]).await?;
+                let told = told.success()?.text();
+                ensure!(told.contains("public.orders (all of it, for public.orders_0)"), "{told}");
+                pause(seconds(3)).await;
+                wait_until_read(&daemon, seconds(60)).await.map(drop)
+            })
+            .await?;
+        workload.finish().await?;
+        daemon.stop().await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await?;
+        // Without a daemon the log is told.
+        cluster.execute("insert into ledger values (4712, 'seen', 1, 'm')").await?;
+        pipeline.run(&["resync", "public.ledger"]).await?.success()?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
 /// What is read at several points must fit together, whatever moved and changed in between.
 #[test]
 fn kill_in_the_middle() -> Result<()> {

@@ -189,11 +189,6 @@ impl Writer {
         self.cuts.capacity() > 0
     }
 
-    /// How many cuts are neither published nor failed.
-    pub fn cuts_in_flight(&self) -> usize {
-        CUTS_IN_FLIGHT_MAX - self.cuts.capacity()
-    }
-
     /// Ends the open cut: its files are finished, logged and published behind the cuts before it.
     ///
     /// Without files it becomes an idle entry. Call it only if [`Writer::has_room`].

@@ -51,6 +51,8 @@ pub(super) struct Streaming<'c> {
     /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
     replay: Option<Replay>,
     publication: Event,
+    /// Cuts that no reader can see yet. A cut of a snapshot alone moves no position that would tell.
+    unpublished: usize,
     /// For the log entry of the next cut.
     events: Vec<Event>,
     beside: Beside,
@@ -144,6 +146,7 @@ impl<'c> Streaming<'c> {
             streamed_from,
             replay: None,
             publication,
+            unpublished: 0,
             events: Vec::new(),
             beside,
             phase: Phase::Streaming,
@@ -266,15 +269,17 @@ impl<'c> Streaming<'c> {
                 self.is_clean() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
             }
             // Rows of a transaction that broke off can be in no cut.
-            Phase::Ended => {
-                self.is_clean() || (self.fold.in_transaction() && self.writer.cuts_in_flight() == 0)
-            }
+            Phase::Ended => self.is_clean() || (self.fold.in_transaction() && self.unpublished == 0),
         }
     }
 
     /// Everything received is published: nothing buffered, nothing on its way.
     fn is_clean(&self) -> bool {
-        !self.has_rows() && self.events.is_empty() && !self.fold.in_transaction() && self.positions.is_clean()
+        !self.has_rows()
+            && self.events.is_empty()
+            && self.unpublished == 0
+            && !self.fold.in_transaction()
+            && self.positions.is_clean()
     }
 
     /// Whether the open cut has a row.
@@ -312,7 +317,8 @@ impl<'c> Streaming<'c> {
             self.positions.cut
         );
         self.positions.published = published.to_lsn;
-        if self.writer.cuts_in_flight() == 0 {
+        self.unpublished = self.unpublished.saturating_sub(1);
+        if self.unpublished == 0 {
             self.behind_since = self.cut_begun;
         }
         self.context.shared.published(&published);
@@ -595,6 +601,7 @@ impl<'c> Streaming<'c> {
         self.last_idle = Instant::now();
         self.cut_begun = None;
         let written_at = lake::time::rfc3339(clock::unix_micros());
+        self.unpublished += 1;
         self.writer.cut(Cut { to_lsn, to_commit_time, written_at, events }, files)?;
         Ok(())
     }
