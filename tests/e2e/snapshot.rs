@@ -72,6 +72,34 @@ fn existing_rows_arrive(version: u32, kind: Kind, via_root: bool) -> Result<()> 
     })
 }
 
+/// Rows that come between the creation of the slot and the first run are in the stream: they are not read as well.
+#[test]
+fn tables_that_were_empty_are_not_read() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = rig::cluster(stage, 15, false, &[]).await?;
+        cluster.execute("insert into profiles select g, 'before', 'd' from generate_series(1, 10) g").await?;
+        let pipeline = initial(stage, &cluster, rig::directory(stage)).await?;
+        rig::some_rows(&cluster, 1000).await?;
+        cluster.execute("insert into profiles values (11, 'after', 'd')").await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await?;
+        let log = pipeline.run(&["inspect", "log", "--json"]).await?.success()?.text();
+        stage.say(&log);
+        let read = log.matches("snapshot_chunk").count();
+        ensure!(read == 1, "{read} tables were read");
+        let status = pipeline.run(&["status", "--json"]).await?.success()?.text();
+        let status: Value = serde_json::from_str(&status)?;
+        let rows = |table: &str| {
+            let tables = status.get("tables").and_then(Value::as_array).into_iter().flatten();
+            let named = tables.filter(|known| known.get("table").is_some_and(|name| name == table));
+            named.filter_map(|known| known.get("rows")?.as_u64()).sum::<u64>()
+        };
+        ensure!(rows("public.orders") == 102, "{status}");
+        // 10 before, and the 11th both ways.
+        ensure!(rows("public.profiles") == 12, "{status}");
+        Ok(())
+    })
+}
+
 /// With nothing else going on, the last cuts of a snapshot end where the one before ended: that must not look like the end.
 #[test]
 fn a_run_ends_with_every_row_published() -> Result<()> {

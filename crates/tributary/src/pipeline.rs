@@ -28,6 +28,7 @@ pub mod publication;
 mod snapshots;
 pub mod startup;
 mod streaming;
+mod whole;
 
 /// When to stop by ourselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

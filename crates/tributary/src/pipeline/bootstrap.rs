@@ -17,7 +17,7 @@ use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::startup;
+use super::{startup, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -69,6 +69,7 @@ pub async fn create(
     let name = &config.source.slot;
     let found = slot::slot(sql, name).await?;
     let mut done = Done::default();
+    let mut is_adopted = false;
     let start = match found {
         Some(found) => {
             startup::refuse_foreign(name, &found, &options.database)?;
@@ -84,6 +85,7 @@ pub async fn create(
                     "slot `{name}` is still being created: it waits for older transactions to end"
                 ))
             })?;
+            is_adopted = !is_ours;
             done.slot_adopted = Some(position);
             position
         }
@@ -99,9 +101,9 @@ pub async fn create(
     if read_identity(store).await?.is_none() {
         write_identity(store, config, options, &system.id).await?;
     }
-    let publication = publication_event(sql, &config.source.publication).await?;
-    done.log_created =
-        write_first_entry(store, config, &system.id, system.timeline, start, publication).await?;
+    let mut events = vec![publication_event(sql, &config.source.publication).await?];
+    events.extend(whole::ends(sql, config, start, is_adopted).await);
+    done.log_created = write_first_entry(store, config, &system.id, system.timeline, start, events).await?;
     Ok(done)
 }
 
@@ -147,7 +149,7 @@ async fn write_first_entry(
     system_id: &str,
     timeline: u32,
     start: Lsn,
-    publication: Event,
+    events: Vec<Event>,
 ) -> Result<bool> {
     let entry = Entry {
         format: FORMAT,
@@ -164,7 +166,7 @@ async fn write_first_entry(
         to_commit_ts: None,
         written_at: Some(lake::time::rfc3339(clock::unix_micros())),
         tables: Vec::new(),
-        events: vec![publication],
+        events,
     };
     match log::append(store, &entry).await {
         Ok(()) => Ok(true),
