@@ -123,23 +123,42 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the server again.
+    /// Starts the server again. The children of one that was killed may live a little longer, and keep its memory until then.
     pub async fn resume(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the server runs already");
+        for _ in 0..CHILDREN_WAITS {
+            let before = fs::metadata(&self.log).map_or(0, |log| log.len());
+            let Err(error) = self.start_once().await else { return Ok(()) };
+            let log = fs::read(&self.log)?;
+            let since = log.get(usize::try_from(before)?..).unwrap_or_default();
+            if !String::from_utf8_lossy(since).contains("pre-existing shared memory block") {
+                return Err(error);
+            }
+            self.process = None;
+            wait::pause(Duration::from_millis(500)).await;
+        }
+        self.start_once().await
+    }
+
+    async fn start_once(&mut self) -> Result<()> {
         let mut postgres = command(self.prefix.join("bin/postgres"), User::Server);
         postgres.arg("-D").arg(&self.data);
         self.process = Some(Process::spawn("postgres", postgres, &self.log)?);
         let what = format!("the start of Postgres {}", self.version);
         let started = wait::until(&what, START_LIMIT, async || {
-            if let Some(process) = &mut self.process {
-                process.must_run()?;
+            // An end is an answer, too.
+            if let Some(process) = &mut self.process
+                && let Err(error) = process.must_run()
+            {
+                return Ok(Some(error));
             }
             let client = self.connect("postgres").await?;
             let in_recovery: bool = client.query_one("select pg_is_in_recovery()", &[]).await?.try_get(0)?;
             ensure!(!in_recovery, "it is still in recovery");
-            Ok(())
+            Ok(None)
         });
-        started.await.with_context(|| crate::process::tail(&self.log))
+        let ended = started.await.with_context(|| crate::process::tail(&self.log))?;
+        ended.map_or(Ok(()), |error| Err(error.context(what.clone())))
     }
 
     /// Stops the server and waits for its end.
@@ -280,4 +299,6 @@ const BASE_SETTINGS: [&str; 9] = [
     "log_min_messages = warning",
 ];
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often a killed server's children are waited for.
+const CHILDREN_WAITS: u32 = 20;
 const STOP_LIMIT: Duration = Duration::from_secs(90);
