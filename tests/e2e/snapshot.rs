@@ -288,7 +288,11 @@ fn no_slot_is_left() -> Result<()> {
         let mut random = Random::new(seed);
         let cluster = rig::cluster(stage, 15, false, &[]).await?;
         shuffle::create(&cluster).await?;
-        let pipeline = initial(stage, &cluster, rig::directory(stage)).await?;
+        let slow = |settings: &mut testkit::daemon::Settings| {
+            settings.snapshot = "initial";
+            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "6MiB".to_owned()));
+        };
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow).await?;
         let workload = Workload::new(&cluster, Load { ddl: false, workers: 2, ..Load::new(seed) });
         workload
             .during(async {

@@ -347,6 +347,11 @@ impl Shared {
         self.metrics.snapshot_chunks(table, before, (0, 0));
     }
 
+    /// Says whether it is still to be found out what is left to read.
+    pub fn snapshot_planning(&self, is_planning: bool) {
+        self.lock().snapshots.is_planning = is_planning;
+    }
+
     /// Says that a table is being read, and how much of it, about, still has to be. What `snapshot_known` said is read already.
     pub fn snapshot_begun(&self, table: &str, chunks: u64, bytes_expected: u64) {
         let mut inner = self.lock();

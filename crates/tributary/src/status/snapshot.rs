@@ -107,6 +107,8 @@ impl SnapshotStatus {
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     tables: BTreeMap<String, Progress>,
+    /// What is left to read is still being found out.
+    pub(super) is_planning: bool,
 }
 
 #[derive(Debug)]
@@ -190,7 +192,13 @@ impl Snapshots {
     }
 
     pub(super) fn status(&self, now: Instant) -> SnapshotStatus {
-        SnapshotStatus::of(self.tables.iter().map(|(table, known)| known.status(table, now)).collect())
+        let tables = self.tables.iter().map(|(table, known)| known.status(table, now)).collect();
+        let mut status = SnapshotStatus::of(tables);
+        if self.is_planning {
+            // What is known to be done may not be all.
+            "running".clone_into(&mut status.state);
+        }
+        status
     }
 }
 

@@ -65,9 +65,11 @@ impl Beside {
         for known in state.snapshots.values() {
             context.shared.snapshot_known(&known.table, known);
         }
+        let is_idle = !initial && begun.is_empty();
+        context.shared.snapshot_planning(!is_idle);
         Ok(Beside {
             resyncs: context.shared.resyncs(),
-            is_idle: !initial && begun.is_empty(),
+            is_idle,
             begun,
             snapshots: Snapshots::start(settings, state.snapshots.clone()),
             waiting: Vec::new(),
@@ -135,6 +137,7 @@ impl Streaming<'_> {
             Request::End(end) => self.end_snapshot(end)?,
             Request::Idle => {
                 self.beside.is_idle = true;
+                self.context.shared.snapshot_planning(false);
                 self.drain_if_done()?;
             }
         }
