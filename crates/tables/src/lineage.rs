@@ -71,6 +71,15 @@ pub struct Facts {
     pub gone: Vec<Oid>,
 }
 
+impl Facts {
+    /// The wanted roots and their leaves, each relation with its root.
+    pub fn relations_of(&self, is_wanted: impl Fn(Oid) -> bool) -> Vec<(Oid, Oid)> {
+        let leaves = self.leaves.iter().map(|leaf| (leaf.oid, leaf.root));
+        let roots = self.roots.iter().map(|root| (root.oid, root.oid));
+        leaves.chain(roots).filter(|(_, root)| is_wanted(*root)).collect()
+    }
+}
+
 /// Leaf to root, for every relation that the catalogs ever named.
 #[derive(Default)]
 pub(crate) struct Lineage {

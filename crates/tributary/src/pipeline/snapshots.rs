@@ -186,6 +186,29 @@ struct Table {
     reason: Option<String>,
 }
 
+impl Table {
+    /// What became of so many of its parts.
+    fn note(&mut self, outcome: Outcome, parts: usize) {
+        self.pieces_left = self.pieces_left.saturating_sub(parts);
+        match outcome {
+            Outcome::Read { chunk, .. } => self.rows += chunk.rows,
+            Outcome::Changed { .. } => self.is_unfinished = true,
+            Outcome::SetAside { reason, .. } => {
+                warn!(
+                    table = self.name,
+                    reason, "a table cannot be read, and is set aside; once that is mended: tributary resync"
+                );
+                self.reason.get_or_insert(reason);
+            }
+            Outcome::Skipped { .. } | Outcome::PointLost(_) => {}
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.pieces_left == 0 && (!self.is_unfinished || self.reason.is_some())
+    }
+}
+
 /// What a reader is to do: pieces, each with its root, and since when its rows are new.
 #[derive(Clone)]
 pub(super) struct Work {
@@ -307,22 +330,7 @@ impl Rounds {
         facts: &Facts,
         wanted: BTreeMap<Oid, (String, bool)>,
     ) -> Result<(BTreeMap<Oid, Table>, VecDeque<Work>)> {
-        let parents: BTreeMap<Oid, Oid> = facts.leaves.iter().map(|leaf| (leaf.oid, leaf.root)).collect();
-        let topmost = |mut oid: Oid| {
-            // A chain of parents is no longer than there are levels.
-            for _ in 0..LEVELS_MAX {
-                match parents.get(&oid) {
-                    Some(parent) => oid = *parent,
-                    None => break,
-                }
-            }
-            oid
-        };
-        let leaves = facts.leaves.iter().map(|leaf| (leaf.oid, topmost(leaf.oid)));
-        let relations: Vec<(Oid, Oid)> = leaves
-            .chain(wanted.keys().map(|root| (*root, *root)))
-            .filter(|(_, root)| wanted.contains_key(root))
-            .collect();
+        let relations = facts.relations_of(|root| wanted.contains_key(&root));
         let sql = worker::transaction(&self.settings.options, &point.snapshot, Patience::default()).await?;
         let found = plan::relations(&sql, &relations).await?;
         drop(sql);
@@ -419,43 +427,10 @@ impl Rounds {
         drop(outcomes);
         let mut is_whole = true;
         while let Some(outcome) = ended.recv().await {
-            let root = match outcome {
-                Outcome::Read { chunk, parts } => {
-                    if let Some(known) = self.known.get_mut(&chunk.relation) {
-                        known.add(&chunk);
-                    }
-                    let root = Oid(chunk.relation);
-                    if let Some(table) = tables.get_mut(&root) {
-                        table.rows += chunk.rows;
-                        table.pieces_left = table.pieces_left.saturating_sub(parts);
-                    }
-                    root
-                }
-                Outcome::Changed { root } => {
-                    is_whole = false;
-                    if let Some(table) = tables.get_mut(&root) {
-                        table.is_unfinished = true;
-                        table.pieces_left = table.pieces_left.saturating_sub(1);
-                    }
-                    root
-                }
-                Outcome::SetAside { root, reason } => {
-                    if let Some(table) = tables.get_mut(&root) {
-                        warn!(
-                            table = table.name,
-                            reason,
-                            "a table cannot be read, and is set aside; once that is mended: tributary resync"
-                        );
-                        table.reason.get_or_insert(reason);
-                        table.pieces_left = table.pieces_left.saturating_sub(1);
-                    }
-                    root
-                }
-                Outcome::Skipped { root } => {
-                    if let Some(table) = tables.get_mut(&root) {
-                        table.pieces_left = table.pieces_left.saturating_sub(1);
-                    }
-                    root
+            let (root, parts) = match &outcome {
+                Outcome::Read { chunk, parts } => (Oid(chunk.relation), *parts),
+                Outcome::Changed { root } | Outcome::SetAside { root, .. } | Outcome::Skipped { root } => {
+                    (*root, 1)
                 }
                 Outcome::PointLost(error) => {
                     readers.shutdown().await;
@@ -466,9 +441,15 @@ impl Rounds {
                     return Ok(false);
                 }
             };
-            let is_done =
-                |table: &Table| table.pieces_left == 0 && (!table.is_unfinished || table.reason.is_some());
-            if tables.get(&root).is_some_and(is_done)
+            is_whole &= !matches!(outcome, Outcome::Changed { .. });
+            if let Outcome::Read { chunk, .. } = &outcome
+                && let Some(known) = self.known.get_mut(&chunk.relation)
+            {
+                known.add(chunk);
+            }
+            let Some(table) = tables.get_mut(&root) else { continue };
+            table.note(outcome, parts);
+            if table.is_done()
                 && let Some(table) = tables.remove(&root)
             {
                 self.end(root, &table, point).await?;
@@ -520,7 +501,5 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// How long a point waits for open transactions to end.
 const POINT_WAIT: Duration = Duration::from_secs(60);
-/// Partitions of partitions of partitions.
-const LEVELS_MAX: usize = 64;
 /// Requests that wait for the loop.
 const REQUESTS: usize = 16;

@@ -6,7 +6,7 @@
 //! empty is read.
 //! Fails: never; a table that cannot be looked at is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lake::log::Event;
 use pgoutput::{Lsn, Oid};
@@ -64,26 +64,20 @@ async fn tables(sql: &Sql, config: &Config, is_adopted: bool) -> Result<Vec<(Oid
 
 /// The roots that have a row, in whatever relation.
 async fn filled(sql: &Sql, facts: &Facts) -> Result<BTreeSet<Oid>> {
-    let parents: BTreeMap<Oid, Oid> = facts.leaves.iter().map(|leaf| (leaf.oid, leaf.root)).collect();
     let roots = facts.roots.iter().map(|root| (root.oid, &root.schema, &root.name));
-    let leaves = facts.leaves.iter().map(|leaf| (leaf.oid, &leaf.schema, &leaf.name));
-    let looks: Vec<(Oid, String)> = roots
+    let leaves = facts.leaves.iter().map(|leaf| (leaf.root, &leaf.schema, &leaf.name));
+    let looks: Vec<String> = roots
         .chain(leaves)
-        .map(|(oid, schema, name)| {
+        .map(|(root, schema, name)| {
             // A partitioned table has no rows of its own, and ONLY says so.
             let relation = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
-            (oid, format!("SELECT {}::oid WHERE EXISTS (SELECT FROM ONLY {relation})", oid.0))
+            format!("SELECT {}::oid WHERE EXISTS (SELECT FROM ONLY {relation})", root.0)
         })
         .collect();
     let mut filled = BTreeSet::new();
     for looks in looks.chunks(RELATIONS_A_QUERY) {
-        let looks: Vec<&str> = looks.iter().map(|(_, look)| look.as_str()).collect();
         for row in sql.query("tables that have rows", &looks.join(" UNION ALL "), &[]).await? {
-            let mut oid = Oid(get(&row, 0)?);
-            filled.insert(oid);
-            while let Some(parent) = parents.get(&oid).filter(|parent| filled.insert(**parent)) {
-                oid = *parent;
-            }
+            filled.insert(Oid(get(&row, 0)?));
         }
     }
     Ok(filled)

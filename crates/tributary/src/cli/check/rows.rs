@@ -31,9 +31,7 @@ struct Estimate {
 pub(super) async fn look(report: &mut Report, sql: &Sql, selection: &Selection, facts: &Facts) {
     let wanted = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name));
     let roots: BTreeSet<Oid> = wanted.map(|root| root.oid).collect();
-    let leaves = facts.leaves.iter().filter(|leaf| roots.contains(&leaf.root));
-    let relations: Vec<(Oid, Oid)> =
-        leaves.map(|leaf| (leaf.oid, leaf.root)).chain(roots.iter().map(|root| (*root, *root))).collect();
+    let relations = facts.relations_of(|root| roots.contains(&root));
     if let Some(estimate) = report.take("snapshot", estimate(sql, &relations).await) {
         let uncounted = match estimate.uncounted {
             0 => String::new(),

@@ -279,7 +279,8 @@ impl Reader {
         let Some(placement) = place.map_err(plain)? else { return Ok(()) };
         let mut paid = 0;
         while reading.fill().await.map_err(plain)? {
-            self.take_rows((root, relation), &mut reading, &placement, taken).await?;
+            self.open_file(root, &placement, taken).await?;
+            self.append_rows((root, relation), &mut reading, &placement, taken)?;
             self.wait_for_room(taken).await;
             self.keep_pace(reading.bytes() - paid).await;
             paid = reading.bytes();
@@ -293,14 +294,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Appends the rows that are there.
-    async fn take_rows(
-        &self,
-        (root, relation): (Oid, Oid),
-        reading: &mut Reading<'_>,
-        placement: &Placement,
-        taken: &mut Taken,
-    ) -> Result<(), Trouble> {
+    /// Opens the file that the rows go into, if another one or none is open.
+    async fn open_file(&self, root: Oid, placement: &Placement, taken: &mut Taken) -> Result<(), Trouble> {
         let plain = |error| Trouble::Error(error, None);
         let Placement { table, plan, refuses_loss } = placement;
         let is_open = |open: &TaskFile| (open.table, open.schema.id) == (*table, plan.schema.id);
@@ -319,10 +314,11 @@ impl Reader {
             taken.open =
                 Some(TaskFile { root, table, schema, time_unix_micros, builder, gauge, reservation, file });
         }
-        self.drain((root, relation), reading, placement, taken)
+        Ok(())
     }
 
-    fn drain(
+    /// Appends the rows that are there.
+    fn append_rows(
         &self,
         (root, relation): (Oid, Oid),
         reading: &mut Reading<'_>,

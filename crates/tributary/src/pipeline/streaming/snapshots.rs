@@ -25,7 +25,7 @@ use crate::config::SnapshotMode;
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
 use crate::pipeline::snapshots::{Announced, End, Placement, Request, Settings, Snapshots};
-use crate::resync::{Resync, nothing_matches};
+use crate::resync::{Chosen, Resync, nothing_matches};
 
 /// The snapshot, as the loop sees it.
 pub(super) struct Beside {
@@ -156,10 +156,7 @@ impl Streaming<'_> {
         let answered = named.map(|named| {
             let mut told = Vec::new();
             for (root, (table, leaf)) in named {
-                told.push(match leaf {
-                    None => table.clone(),
-                    Some(leaf) => format!("{table} (all of it, for {leaf})"),
-                });
+                told.push(Chosen { relation: root.0, table: table.clone(), leaf }.to_string());
                 self.beside.is_idle = false;
                 self.beside.begun.insert(root.0);
                 self.context.shared.snapshot_known(&table, &TableSnapshot::default());
