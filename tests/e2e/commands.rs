@@ -64,6 +64,27 @@ fn run_until_stops_by_itself() -> Result<()> {
     })
 }
 
+/// A wrong `lake.url` is found at once, whatever one wants to do there.
+#[test]
+fn a_lake_without_a_log_is_said_to_have_none() -> Result<()> {
+    scenario(seconds(60), async |stage| {
+        let cluster = rig::cluster(stage, 17, false, &[]).await?;
+        let settings = Settings::new(cluster.url(DATABASE), rig::directory(stage));
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        let commands: [&[&str]; 4] = [
+            &["resync", "public.orders"],
+            &["repair"],
+            &["inspect", "log"],
+            &["setup", "--accept-publication"],
+        ];
+        for command in commands {
+            let text = pipeline.run(command).await?.expect(1)?.text();
+            ensure!(text.contains("has no log"), "{command:?}: {text}");
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn setup_repeated_changes_nothing() -> Result<()> {
     scenario(seconds(90), async |stage| {

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::gauge::{Gauge, Reservation};
+use crate::gauge::{Gauge, Reservation, Use};
 use crate::layout::Partition;
 use crate::log::{Author, Event, State};
 use crate::store::Store;
@@ -94,6 +94,15 @@ pub struct Rows {
     pub ops: Vec<(&'static str, u64)>,
     /// The memory that the rows hold; given back once they are encoded.
     pub reservation: Reservation,
+}
+
+impl Rows {
+    /// Rows of one position, one time in microseconds since 1970 and one `_cdc_op`. By capacity, they count as buffers from here on.
+    pub fn alike(batch: RecordBatch, lsn: Lsn, time: i64, op: &'static str, gauge: &Arc<Gauge>) -> Rows {
+        let reservation = gauge.reserve(Use::Buffers, batch.get_array_memory_size());
+        let count = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
+        Rows { batch, lsn_range: (lsn, lsn), ts_range: (time, time), ops: vec![(op, count)], reservation }
+    }
 }
 
 /// The files of one table, schema version and hour within the open cut: rows go in, files come out at the cut.

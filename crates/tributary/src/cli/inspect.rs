@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{Answer, text};
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::pipeline;
+use crate::error::Result;
+use crate::pipeline::{self, bootstrap};
 
 mod types;
 
@@ -55,9 +55,7 @@ pub(super) async fn run(args: &InspectArgs, config: &Config) -> Result<Answer> {
     }
     let store = pipeline::open_store(config).await?;
     let store = store.as_ref();
-    let state = log::load(store)
-        .await?
-        .ok_or_else(|| Error::definite(format!("the lake at {} has no log", store.url())))?;
+    let state = bootstrap::require_log(store).await?;
     match (&args.what, args.lsn) {
         (Some(What::Log { seq: Some(seq), .. }), _) => {
             let entry = log::read(store, layout::log_key(*seq)).await?;

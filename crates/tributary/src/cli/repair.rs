@@ -6,7 +6,7 @@
 //! Holds: only the last cut, only if the slot still holds its range, and only if a file of it is really gone.
 //! Fails: `SourceHalted` when the slot has moved past the cut's beginning: then voiding it would lose rows.
 
-use lake::log::{self, Entry, EntryKind, Event};
+use lake::log::{Entry, EntryKind, Event};
 use lake::publish;
 use serde_json::json;
 
@@ -14,15 +14,13 @@ use super::Answer;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline;
-use crate::pipeline::offline;
+use crate::pipeline::{bootstrap, offline};
 use crate::source::{Sql, connect_sql, slot};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
     let store = pipeline::open_store(config).await?;
     let store = store.as_ref();
-    let mut state = log::load(store)
-        .await?
-        .ok_or_else(|| Error::definite(format!("the lake at {} has no log", store.url())))?;
+    let mut state = bootstrap::require_log(store).await?;
     let nothing = |why: &str| {
         Ok(Answer::new(format!("nothing to repair: {why}\n"), json!({"repaired": false, "reason": why})))
     };

@@ -221,9 +221,10 @@ async fn write_identity(
     }
 }
 
-/// The state of a lake that must have a log by now.
+/// The state of a lake that must have a log.
 pub async fn require_log(store: &dyn Store) -> Result<State> {
-    log::load(store).await?.ok_or_else(|| Error::transient("the log was just written and cannot be found"))
+    let without = || Error::definite(format!("the lake at {} has no log", store.url()));
+    log::load(store).await?.ok_or_else(without)
 }
 
 /// How long creating a slot may wait for older transactions before it is told to the user.

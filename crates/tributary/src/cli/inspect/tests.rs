@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Error;
 
 fn entry(seq: u64, kind: EntryKind, from: u64, to: u64) -> Entry {
     Entry {

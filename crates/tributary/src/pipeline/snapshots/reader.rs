@@ -427,22 +427,15 @@ impl Taken {
 
 impl TaskFile {
     fn hand_over(&mut self) -> Result<()> {
-        let Some(lsn_range) = self.builder.lsn_range() else { return Ok(()) };
-        let count = u64::try_from(self.builder.rows()).unwrap_or(u64::MAX);
+        // All of one point.
+        let Some((lsn, _)) = self.builder.lsn_range() else { return Ok(()) };
         let batch = self
             .builder
             .finish()
             .map_err(|error| Error::bug("a batch of a snapshot cannot be built").caused_by(error))?;
         self.reservation.resize(0);
-        let reservation = self.gauge.reserve(Use::Buffers, batch.get_array_memory_size());
-        let ts_range = (self.time_unix_micros, self.time_unix_micros);
-        self.file.write(Rows {
-            batch,
-            lsn_range,
-            ts_range,
-            ops: vec![(Op::Row.as_str(), count)],
-            reservation,
-        });
+        let op = Op::Row.as_str();
+        self.file.write(Rows::alike(batch, lsn, self.time_unix_micros, op, &self.gauge));
         Ok(())
     }
 }

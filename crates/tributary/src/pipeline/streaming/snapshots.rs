@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use lake::gauge::Use;
 use lake::layout::Partition;
 use lake::log::{Event, Reading, State as LogState, TableSnapshot};
 use lake::writer::{OpenFile, Rows};
@@ -229,14 +228,10 @@ impl Streaming<'_> {
             builder.append(&stamp, &change).map_err(bug)?;
         }
         let batch = builder.finish().map_err(bug)?;
-        let count = u64::try_from(batch.num_rows()).unwrap_or_default();
         let spec =
             self.buffers.file_spec(self.fold.table(table), &schema, Partition::of(time_unix_micros))?;
         let file = self.writer.open_file_apart(spec);
-        let reservation = self.context.gauge.reserve(Use::Buffers, batch.get_array_memory_size());
-        let ts_range = (time_unix_micros, time_unix_micros);
-        let ops = vec![(Op::Truncate.as_str(), count)];
-        file.write(Rows { batch, lsn_range: (lsn, lsn), ts_range, ops, reservation });
+        file.write(Rows::alike(batch, lsn, time_unix_micros, Op::Truncate.as_str(), &self.context.gauge));
         self.take_file(file);
         Ok(())
     }
