@@ -14,6 +14,7 @@ mod idle;
 mod memory;
 mod odd;
 mod oracle;
+mod partitions;
 mod rig;
 mod roundtrip;
 mod scene;

@@ -163,6 +163,32 @@ pub enum Event {
         /// OID and name of each leaf.
         leaves: Vec<(u32, String)>,
     },
+    /// Leaves that are no leaves of the root any more.
+    Detach {
+        /// The root table as Postgres names it.
+        table: String,
+        /// The OID of the root.
+        root: u32,
+        /// OID and name of each leaf.
+        leaves: Vec<(u32, String)>,
+        /// They do not exist any more.
+        dropped: bool,
+        /// They were leaves until here at the latest.
+        lsn: Lsn,
+        /// Commit time of the last transaction before that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit_ts: Option<String>,
+        /// Their rows count no more: each has a `T` in this entry.
+        marked: bool,
+    },
+    /// The partitions of the database whose rows are in the lake, or are being read, or are not wanted.
+    Partitions {
+        /// Each with the transaction that attached it.
+        attached: Vec<(u32, u32)>,
+        /// What is no partition any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gone: Vec<u32>,
+    },
     /// A relation was truncated.
     Truncate {
         /// The root table.
@@ -198,8 +224,11 @@ pub enum Event {
     SnapshotStart {
         /// `schema.table` as Postgres names it.
         table: String,
-        /// The OID of the root table.
+        /// The OID of the root table, or of the leaf.
         relation: u32,
+        /// The OID of the root table, if only a leaf of it is read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<u32>,
         /// What was in the lake before counts no more once the snapshot is done.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         supersedes: bool,
@@ -213,7 +242,7 @@ pub enum Event {
     SnapshotEnd {
         /// `schema.table` as Postgres names it.
         table: String,
-        /// The OID of the root table.
+        /// The OID of the root table, or of the leaf.
         relation: u32,
         /// The consistent point of its oldest rows that count.
         lsn: Lsn,

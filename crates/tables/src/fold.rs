@@ -19,7 +19,7 @@ use pgoutput::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use self::placing::Placed;
+pub use self::placing::{Named, Placed};
 use self::planning::Missing;
 use self::plans::{Planned, Plans};
 pub use self::selection::{ColumnGlob, GlobError, Selection};
@@ -380,6 +380,66 @@ impl Fold {
         self.columns.extend(facts.columns);
         if replan {
             self.unplan_all();
+        }
+    }
+
+    /// Brings back a leaf of an earlier run that was detached or dropped: nobody else gets its name, which is `schema.name`.
+    pub fn restore_detached(&mut self, oid: Oid, name: &str) {
+        self.lineage.restore_detached(oid, name.split_once('.').unwrap_or(("", name)));
+    }
+
+    /// A leaf is nobody's leaf from this point of the stream on. Its root and the `schema.name` that its rows have there; `None` if it was none.
+    pub fn detach(&mut self, leaf: Oid) -> Option<(Oid, String)> {
+        let root = self.lineage.detach(leaf)?;
+        let name = self.lineage.first_name(leaf).map(|(schema, name)| format!("{schema}.{name}"));
+        if let Some(Target::Plan(number)) = self.relations.target(leaf) {
+            self.plans.remove(number);
+            self.relations.set_target(leaf, Target::Unplanned);
+        }
+        Some((root, name.unwrap_or_default()))
+    }
+
+    /// The relation whose table has the rows of this one: itself, if it is nobody's leaf.
+    pub fn root_of(&self, relation: Oid) -> Oid {
+        if self.settings.fold_to_root { self.lineage.root_of(relation) } else { relation }
+    }
+
+    /// Whether the catalogs, or an earlier run, know it as a root that is wanted.
+    pub fn is_wanted_root(&self, root: Oid) -> bool {
+        (self.lineage.has_root(root) || self.table_of.contains_key(&root)) && self.is_selected(root)
+    }
+
+    /// Whether the catalogs, or an earlier run, told of it.
+    pub fn is_known(&self, relation: Oid) -> bool {
+        self.lineage.name(relation).is_some() || self.table_of.contains_key(&relation)
+    }
+
+    /// `schema.name` of a relation: of a table in the lake as it is called there, of a leaf as its rows have it.
+    pub fn display_name(&self, relation: Oid) -> String {
+        let in_lake = self.table_of(relation).map(|index| self.table(index));
+        let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
+        match self
+            .lineage
+            .name(relation)
+            .filter(|_| self.lineage.is_leaf(relation))
+            .or(in_lake)
+            .or_else(|| self.lineage.name(relation))
+        {
+            Some((schema, name)) => format!("{schema}.{name}"),
+            None => relation.to_string(),
+        }
+    }
+
+    /// The table that a root has in the lake.
+    pub fn table_of(&self, root: Oid) -> Option<TableIndex> {
+        self.table_of.get(&root).copied()
+    }
+
+    /// Whether the rows of a root, as far as the catalogs told, have no key.
+    pub fn is_keyless(&self, root: Oid) -> bool {
+        match self.table_of(root) {
+            Some(table) => self.table(table).current.key.is_empty(),
+            None => self.lineage.primary_key(root).is_empty(),
         }
     }
 

@@ -2,12 +2,14 @@
 //!
 //! Owns: the words in which the caller reports the catalogs ([`Facts`]), and the map from leaf to root.
 //! Does not: ask a server, know what the stream announced (`relation`), or choose tables (`fold`).
-//! Holds: a leaf that was known once stays known, under the name it was first known by, so that rows of before
-//! and after a rename, and the `T` that supersedes them, agree; a leaf costs its name and some 35 bytes.
+//! Holds: a leaf that was known once keeps the name it was first known by, also when it is detached and attached again, and no other leaf gets
+//! that name, so that rows of before and after a rename, and the `T` that supersedes them, agree; a leaf costs its name and some 45 bytes.
 //! Fails: never; what is unknown is answered so, and the caller looks it up.
 
+use std::hash::BuildHasher as _;
+
 use pgoutput::{Oid, ReplicaIdentity};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::types::TypeFacts;
 
@@ -86,6 +88,8 @@ pub(crate) struct Lineage {
     /// Where the record of a root begins in `text`.
     roots: FxHashMap<Oid, usize>,
     leaves: FxHashMap<Oid, Leaf>,
+    /// Hashes of the names of all leaves that ever were, to tell whether a name is free.
+    names: FxHashSet<u64>,
     /// What `leaves` name as a root.
     parents: FxHashSet<Oid>,
     gone: FxHashSet<Oid>,
@@ -99,6 +103,7 @@ pub(crate) struct Lineage {
 
 /// 24 bytes with its key.
 struct Leaf {
+    /// [`DETACHED`] once it is nobody's leaf.
     root: Oid,
     text_at: usize,
 }
@@ -130,17 +135,18 @@ impl Lineage {
         for leaf in leaves {
             let Some(replan) = self.learn_leaf(leaf, &has_table) else { continue };
             learned.replan |= replan;
+            let name = self.first_name(leaf.oid).map(|(schema, name)| format!("{schema}.{name}"));
             let news = news_of.entry(leaf.root).or_insert_with(|| {
                 order.push(leaf.root);
                 Vec::new()
             });
-            news.push((leaf.oid, format!("{}.{}", leaf.schema, leaf.name)));
+            news.push((leaf.oid, name.unwrap_or_default()));
         }
         for root in order {
             learned.news.push((root, news_of.remove(&root).unwrap_or_default()));
         }
         for &oid in gone {
-            if !self.roots.contains_key(&oid) && !self.leaves.contains_key(&oid) {
+            if !self.roots.contains_key(&oid) && !self.is_leaf(oid) {
                 self.gone.insert(oid);
             }
         }
@@ -179,11 +185,54 @@ impl Lineage {
             known.root = leaf.root;
             return moved.then_some(true);
         }
-        let text_at = self.text.len();
-        self.push(&leaf.schema);
-        self.push(&leaf.name);
-        self.leaves.insert(leaf.oid, Leaf { root: leaf.root, text_at });
+        self.insert(leaf.oid, leaf.root, (&leaf.schema, &leaf.name));
         Some(was_gone || self.roots.contains_key(&leaf.oid) || has_table(leaf.oid))
+    }
+
+    /// Adds a leaf, under a name that no leaf ever had: the rows of one that was dropped may have to be told from those of its successor.
+    fn insert(&mut self, oid: Oid, root: Oid, (schema, name): (&str, &str)) {
+        let text_at = self.text.len();
+        self.push(schema);
+        if self.names.insert(hash((schema, name))) {
+            self.push(name);
+        } else {
+            let name = format!("{name}_{oid}");
+            self.names.insert(hash((schema, &name)));
+            self.push(&name);
+        }
+        self.leaves.insert(oid, Leaf { root, text_at });
+    }
+
+    /// Brings back a leaf that was detached or dropped in an earlier run.
+    pub(crate) fn restore_detached(&mut self, oid: Oid, name: (&str, &str)) {
+        if !self.leaves.contains_key(&oid) {
+            self.insert(oid, DETACHED, name);
+        }
+    }
+
+    /// The leaf is nobody's leaf any more. Its root and the name that its rows have there, if it was one.
+    pub(crate) fn detach(&mut self, oid: Oid) -> Option<Oid> {
+        let leaf = self.leaves.get_mut(&oid).filter(|leaf| leaf.root != DETACHED)?;
+        let root = std::mem::replace(&mut leaf.root, DETACHED);
+        if self.mixed.get(&root) == Some(&oid) {
+            self.mixed.remove(&root);
+        }
+        Some(root)
+    }
+
+    /// Whether it is a leaf now.
+    pub(crate) fn is_leaf(&self, oid: Oid) -> bool {
+        self.leaves.get(&oid).is_some_and(|leaf| leaf.root != DETACHED)
+    }
+
+    /// The name that the rows of a leaf have, now or when it was one.
+    pub(crate) fn first_name(&self, oid: Oid) -> Option<(&str, &str)> {
+        self.names_at(self.leaves.get(&oid)?.text_at)
+    }
+
+    fn names_at(&self, at: usize) -> Option<(&str, &str)> {
+        let mut texts = self.texts(at);
+        Some((texts.next()?, texts.next()?))
     }
 
     fn compare_identity(&mut self, leaf: &LeafFacts) {
@@ -205,16 +254,17 @@ impl Lineage {
         let mut at = oid;
         for _ in 0..DEPTH_MAX {
             match self.leaves.get(&at) {
-                Some(leaf) => at = leaf.root,
-                None => break,
+                Some(leaf) if leaf.root != DETACHED => at = leaf.root,
+                Some(_) | None => break,
             }
         }
         at
     }
 
-    /// Every relation that the catalogs ever named, in no order.
+    /// Every relation that is a root or a leaf as far as is known, in no order.
     pub(crate) fn relations(&self) -> impl Iterator<Item = Oid> {
-        self.roots.keys().chain(self.leaves.keys()).copied()
+        let leaves = self.leaves.iter().filter(|(_, leaf)| leaf.root != DETACHED).map(|(oid, _)| oid);
+        self.roots.keys().chain(leaves).copied()
     }
 
     /// Whether the catalogs named it as a root.
@@ -232,12 +282,12 @@ impl Lineage {
         self.gone.contains(&oid)
     }
 
-    /// Schema and name: of a leaf as first known, of a root as last known.
+    /// Schema and name: of a leaf as first known, of a root as last known. Of what was a leaf once nothing is known.
     pub(crate) fn name(&self, oid: Oid) -> Option<(&str, &str)> {
-        let leaf_at = self.leaves.get(&oid).map(|leaf| leaf.text_at);
+        let leaf = self.leaves.get(&oid).filter(|leaf| leaf.root != DETACHED);
+        let leaf_at = leaf.map(|leaf| leaf.text_at);
         let at = leaf_at.or_else(|| self.roots.get(&oid).copied())?;
-        let mut texts = self.texts(at);
-        Some((texts.next()?, texts.next()?))
+        self.names_at(at)
     }
 
     /// The columns of a root's primary key; none if it has none, or is not known as a root.
@@ -268,9 +318,14 @@ impl Lineage {
         // A hash table has 8 slots for every 7 it offers, and a control byte for each.
         let slots = |capacity: usize, slot: usize| capacity * 8 / 7 * (slot + 1);
         slots(self.leaves.capacity(), size_of::<(Oid, Leaf)>())
+            + slots(self.names.capacity(), size_of::<u64>())
             + slots(self.roots.capacity(), size_of::<(Oid, usize)>())
             + self.text.capacity()
     }
+}
+
+fn hash(name: (&str, &str)) -> u64 {
+    FxBuildHasher.hash_one(name)
 }
 
 fn identity_text(identity: ReplicaIdentity) -> &'static str {
@@ -281,6 +336,9 @@ fn identity_text(identity: ReplicaIdentity) -> &'static str {
         ReplicaIdentity::Index => "i",
     }
 }
+
+/// `InvalidOid`, which no relation has.
+const DETACHED: Oid = Oid(0);
 
 /// Levels of partitioning that are followed upwards; more can only be a circle of contradicting facts.
 const DEPTH_MAX: usize = 64;

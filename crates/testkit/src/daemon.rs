@@ -71,6 +71,10 @@ pub struct Settings {
     pub before: Vec<String>,
     /// `snapshot.mode`
     pub snapshot: &'static str,
+    /// `partitions.on_detach` and `partitions.on_drop`
+    pub on_gone: &'static str,
+    /// `partitions.refresh`
+    pub refresh: &'static str,
     /// Environment of the daemon.
     pub env: Vec<(String, String)>,
 }
@@ -92,6 +96,8 @@ impl Settings {
             exclude: Vec::new(),
             before: Vec::new(),
             snapshot: "never",
+            on_gone: "keep",
+            refresh: "30s",
             env: Vec::new(),
         }
     }
@@ -137,6 +143,8 @@ impl Pipeline {
             exclude,
             before,
             snapshot,
+            on_gone,
+            refresh,
             ..
         } = &self.settings;
         let mut toml = String::new();
@@ -160,7 +168,8 @@ impl Pipeline {
         }
         writeln!(
             toml,
-            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"{snapshot}\"\n"
+            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"{snapshot}\"\n\n\
+             [partitions]\non_detach = \"{on_gone}\"\non_drop = \"{on_gone}\"\nrefresh = \"{refresh}\"\n"
         )?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;
         writeln!(

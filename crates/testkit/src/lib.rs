@@ -10,6 +10,7 @@ pub mod http;
 pub mod large;
 pub mod lister;
 pub mod oracle;
+pub mod partitions;
 pub mod place;
 pub mod postgres;
 pub mod process;

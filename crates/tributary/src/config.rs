@@ -282,7 +282,7 @@ impl Default for Tables {
 }
 
 /// `[partitions]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Partitions {
     /// Whose table a leaf's rows belong to.
@@ -293,6 +293,27 @@ pub struct Partitions {
     pub on_truncate: OnTruncate,
     /// What ATTACH PARTITION does to the lake.
     pub on_attach: OnAttach,
+    /// What DETACH PARTITION does to the lake.
+    pub on_detach: OnGone,
+    /// What dropping a partition does to the lake.
+    pub on_drop: OnGone,
+    /// How often the catalogs are asked whether partitions were attached, detached or dropped.
+    #[serde(deserialize_with = "values::duration")]
+    pub refresh: Duration,
+}
+
+impl Default for Partitions {
+    fn default() -> Partitions {
+        Partitions {
+            fold: FoldTo::default(),
+            pattern: Vec::new(),
+            on_truncate: OnTruncate::default(),
+            on_attach: OnAttach::default(),
+            on_detach: OnGone::default(),
+            on_drop: OnGone::default(),
+            refresh: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Partitions {
@@ -327,6 +348,17 @@ pub enum OnTruncate {
     Mark,
     /// Only an event in the log.
     Keep,
+}
+
+/// `partitions.on_detach` and `partitions.on_drop`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnGone {
+    /// Its rows stay as they are; only the log tells.
+    #[default]
+    Keep,
+    /// A `T` row supersedes its rows.
+    Mark,
 }
 
 /// `partitions.on_attach`
@@ -575,6 +607,9 @@ impl Config {
         if !INTERVAL.contains(&self.cut.interval) {
             return Err(Problem::at("cut.interval", "`cut.interval` is not between 100ms and 24h"));
         }
+        if !REFRESH.contains(&self.partitions.refresh) {
+            return Err(Problem::at("partitions.refresh", "`partitions.refresh` is not between 1s and 1h"));
+        }
         if !WORKERS.contains(&self.snapshot.workers) {
             return Err(Problem::at("snapshot.workers", "`snapshot.workers` is not between 1 and 64"));
         }
@@ -734,6 +769,7 @@ const MAX_RATE: RangeInclusive<ByteSize> = ByteSize::kibibytes(1)..=ByteSize::me
 /// Each is a session at the source.
 const WORKERS: RangeInclusive<u32> = 1..=64;
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+const REFRESH: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// Where forms by type stand.
 const OVERRIDE: &str = "types.override";
 /// Where forms by column stand.

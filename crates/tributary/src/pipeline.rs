@@ -24,6 +24,7 @@ pub mod bootstrap;
 pub(crate) mod mapping;
 pub(crate) mod offline;
 mod opening;
+mod partitions;
 pub mod publication;
 mod snapshots;
 pub mod startup;

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Resync`], and the match of globs with tables and leaves that the log knows.
 //! Does not: read anything; the pipeline does, or the next daemon.
-//! Holds: only roots are read again; a leaf means its root, and the answer says so.
+//! Holds: a leaf is read again by itself where its rows tell that they are its own; else it means its root, and the answer says so.
 //! Fails: with a text for whoever asked, if nothing matches.
 
 use std::collections::BTreeMap;
@@ -21,15 +21,27 @@ pub struct Resync {
     pub answer: oneshot::Sender<Result<Vec<String>, String>>,
 }
 
-/// A table that is to be read anew.
+/// A table or a leaf that is to be read anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The OID of the root.
+    /// The OID of the root, or of the leaf.
     pub relation: u32,
-    /// `schema.table` as the lake knows it.
+    /// The root, if it is a leaf.
+    pub root: Option<u32>,
+    /// Its `schema.table`.
     pub table: String,
-    /// The leaf that was named, if the root itself was not.
+    /// The leaf that was named, if the root is read for it.
     pub leaf: Option<String>,
+}
+
+impl Chosen {
+    /// What a relation means that was named: with `publish_via_partition_root` rows do not tell their leaf, so that a leaf means its root.
+    pub fn new(relation: u32, name: String, root: Option<(u32, String)>, via_root: bool) -> Chosen {
+        match root {
+            Some((root, table)) if via_root => Chosen { relation: root, root: None, table, leaf: Some(name) },
+            root => Chosen { relation, root: root.map(|(root, _)| root), table: name, leaf: None },
+        }
+    }
 }
 
 impl fmt::Display for Chosen {
@@ -41,10 +53,24 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// The tables of the log that globs mean, among those that are wanted at all.
-pub fn choose(state: &State, wanted: &Selection, globs: &[String]) -> Result<Vec<Chosen>, String> {
+/// Each once, in the order of their OIDs.
+pub fn distinct(chosen: impl IntoIterator<Item = Chosen>) -> Vec<Chosen> {
+    let mut found: BTreeMap<u32, Chosen> = BTreeMap::new();
+    for chosen in chosen {
+        found.entry(chosen.relation).or_insert(chosen);
+    }
+    found.into_values().collect()
+}
+
+/// The tables of the log that globs mean, among those that are wanted at all, and of the others the leaves.
+pub fn choose(
+    state: &State,
+    wanted: &Selection,
+    globs: &[String],
+    via_root: bool,
+) -> Result<Vec<Chosen>, String> {
     let asked = Selection::new(globs, &[]).map_err(|error| error.to_string())?;
-    let mut chosen: BTreeMap<u32, Chosen> = BTreeMap::new();
+    let mut chosen = Vec::new();
     for (relation, known) in &state.tables {
         let (schema, name) = match &known.renamed {
             Some((schema, name)) => (schema, name),
@@ -53,24 +79,23 @@ pub fn choose(state: &State, wanted: &Selection, globs: &[String]) -> Result<Vec
         if !wanted.includes(schema, name) {
             continue;
         }
-        let leaf = if asked.includes(schema, name) {
-            None
-        } else {
-            let leaves = state.lineage.get(relation).into_iter().flatten();
-            let mut named = leaves.filter(|(_, leaf)| {
-                leaf.split_once('.').is_some_and(|(schema, name)| asked.includes(schema, name))
-            });
-            match named.next() {
-                Some((_, leaf)) => Some(leaf.clone()),
-                None => continue,
-            }
-        };
-        chosen.insert(*relation, Chosen { relation: *relation, table: known.table.clone(), leaf });
+        if asked.includes(schema, name) {
+            chosen.push(Chosen::new(*relation, known.table.clone(), None, via_root));
+            continue;
+        }
+        let leaves = state.lineage.get(relation).into_iter().flatten();
+        let named = leaves.filter(|(_, leaf)| {
+            leaf.split_once('.').is_some_and(|(schema, name)| asked.includes(schema, name))
+        });
+        chosen.extend(named.map(|(leaf, name)| {
+            let root = (*relation, known.table.clone());
+            Chosen::new(*leaf, name.clone(), Some(root), via_root)
+        }));
     }
     if chosen.is_empty() {
         return Err(nothing_matches(globs));
     }
-    Ok(chosen.into_values().collect())
+    Ok(distinct(chosen))
 }
 
 /// What to say if no table has such a name.

@@ -34,11 +34,14 @@ impl Reading {
     }
 }
 
-/// The snapshot of one table.
+/// The snapshot of one table, or of one leaf.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TableSnapshot {
     /// `schema.table` as Postgres names it.
     pub table: String,
+    /// The OID of the root, if only a leaf of it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<u32>,
     /// How far it is.
     pub state: Reading,
     /// What was in the lake before counts no more once the snapshot is done: a `T` is its last row.
@@ -95,7 +98,7 @@ pub struct ReadPiece {
 pub struct Chunk {
     /// `schema.table` as Postgres names it.
     pub table: String,
-    /// The OID of the root table.
+    /// The OID of the root table, or of the leaf if only that is read.
     pub relation: u32,
     /// The consistent point.
     pub lsn: Lsn,
@@ -111,11 +114,12 @@ pub struct Chunk {
 
 impl TableSnapshot {
     /// A table that is to be read. What was read before, without an end, is forgotten if `anew`.
-    pub(super) fn start(&mut self, table: &str, supersedes: bool, anew: bool) {
-        table.clone_into(&mut self.table);
+    pub(super) fn start(&mut self, table: &str, root: Option<u32>, supersedes: bool, anew: bool) {
         if anew || self.state != Reading::Running {
-            *self = TableSnapshot { table: table.to_owned(), supersedes, ..TableSnapshot::default() };
+            *self = TableSnapshot::default();
         }
+        table.clone_into(&mut self.table);
+        self.root = root;
         self.supersedes |= supersedes;
     }
 
@@ -191,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_read_counts_from_its_oldest_point() {
         let mut snapshot = TableSnapshot::default();
-        snapshot.start("s.t", false, false);
+        snapshot.start("s.t", None, false, false);
         snapshot.add(&chunk(100, 50, vec![piece(1, 9, 0, Some(8))]));
         snapshot.add(&chunk(200, 70, vec![piece(1, 9, 8, None), piece(2, 4, 0, None)]));
         assert_eq!(snapshot.lsn, Some(Lsn(100)));
@@ -208,7 +212,7 @@ mod tests {
         snapshot.end(Lsn(300), None);
         assert_eq!((snapshot.state, snapshot.lsn), (Reading::Done, Some(Lsn(100))));
         assert!(snapshot.relations.is_empty());
-        snapshot.start("s.t", true, false);
+        snapshot.start("s.t", None, true, false);
         assert_eq!(
             snapshot,
             TableSnapshot { table: "s.t".to_owned(), supersedes: true, ..TableSnapshot::default() }

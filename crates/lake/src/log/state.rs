@@ -51,7 +51,13 @@ pub struct State {
     /// The leaves of every root, by its OID.
     #[serde(default)]
     pub lineage: BTreeMap<u32, Lineage>,
-    /// The snapshot of every table that has or had one, by the OID of the root.
+    /// What were leaves once, by the OID of the last root: the names of their rows are not given to others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detached: BTreeMap<u32, Lineage>,
+    /// The partitions of the database of which nothing is missing, each with the transaction that attached it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partitions: BTreeMap<u32, u32>,
+    /// The snapshot of every table that has or had one, by the OID of the root; and of every leaf that is being read by itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub snapshots: BTreeMap<u32, TableSnapshot>,
     /// The last cut that may not be published yet: what a new daemon rolls forward.
@@ -104,6 +110,12 @@ impl Totals {
             files: sum.files + 1,
             bytes: sum.bytes + file.bytes,
         })
+    }
+}
+
+fn forget(known: &mut Lineage, leaves: &[(u32, String)]) {
+    for (leaf, _) in leaves {
+        known.remove(leaf);
     }
 }
 
@@ -178,6 +190,8 @@ impl State {
             publication_members: BTreeMap::new(),
             tables: BTreeMap::new(),
             lineage: BTreeMap::new(),
+            detached: BTreeMap::new(),
+            partitions: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             last_cut: None,
         }
@@ -206,7 +220,7 @@ impl State {
                 if let Some(voided) = self.last_cut.take() {
                     self.subtract_totals(&voided.tables);
                     for event in &voided.events {
-                        self.void_snapshot(event);
+                        self.void(event);
                     }
                 }
             }
@@ -237,8 +251,13 @@ impl State {
                     },
                 );
             }
-            Event::Attach { root, leaves } => {
-                self.lineage.entry(*root).or_default().extend(leaves.iter().cloned());
+            Event::Attach { root, leaves } => self.attach(*root, leaves),
+            Event::Detach { root, leaves, .. } => self.detach(*root, leaves),
+            Event::Partitions { attached, gone } => {
+                self.partitions.extend(attached.iter().copied());
+                for partition in gone {
+                    self.partitions.remove(partition);
+                }
             }
             Event::Publication { names, definition, members } => {
                 self.publication = Some((names.clone(), definition.clone()));
@@ -254,8 +273,8 @@ impl State {
                     known.needs_resync.insert(column.clone(), reason.clone());
                 }
             }
-            Event::SnapshotStart { table, relation, supersedes, anew } => {
-                self.snapshots.entry(*relation).or_default().start(table, *supersedes, *anew);
+            Event::SnapshotStart { table, relation, root, supersedes, anew } => {
+                self.snapshots.entry(*relation).or_default().start(table, *root, *supersedes, *anew);
             }
             Event::SnapshotChunk(chunk) => {
                 self.snapshots.entry(chunk.relation).or_default().add(chunk);
@@ -265,6 +284,10 @@ impl State {
                 table.clone_into(&mut snapshot.table);
                 snapshot.end(*lsn, reason.as_deref());
                 let is_whole = reason.is_none() && snapshot.supersedes;
+                if reason.is_none() && snapshot.root.is_some() {
+                    // A leaf that is as whole as its root needs no word of its own.
+                    self.snapshots.remove(relation);
+                }
                 if is_whole && let Some(known) = self.tables.get_mut(relation) {
                     known.needs_resync.clear();
                 }
@@ -277,14 +300,51 @@ impl State {
         }
     }
 
-    /// Rows of a snapshot that were taken back are not streamed again: the table is read anew, and what is left of them counts no more.
-    fn void_snapshot(&mut self, event: &Event) {
+    /// What was not of the stream is not streamed again, so it is made again: rows of a snapshot are read anew, and what is left of them counts no
+    /// more; that a leaf was detached is found again.
+    fn void(&mut self, event: &Event) {
+        if let Event::Detach { root, leaves, .. } = event {
+            self.attach(*root, leaves);
+            // Zero attaches nothing.
+            self.partitions.extend(leaves.iter().map(|(leaf, _)| (*leaf, 0)));
+        }
         let (Event::SnapshotChunk(Chunk { table, relation, .. })
         | Event::SnapshotEnd { table, relation, .. }) = event
         else {
             return;
         };
-        self.snapshots.entry(*relation).or_default().start(table, true, true);
+        let root = self.snapshots.get(relation).and_then(|known| known.root);
+        let root = root.or_else(|| self.root_of(*relation));
+        self.snapshots.entry(*relation).or_default().start(table, root, true, true);
+    }
+
+    /// The root of a leaf.
+    fn root_of(&self, leaf: u32) -> Option<u32> {
+        self.lineage.iter().find(|(_, leaves)| leaves.contains_key(&leaf)).map(|(root, _)| *root)
+    }
+
+    fn attach(&mut self, root: u32, leaves: &[(u32, String)]) {
+        let is_known = |(leaf, _): &(u32, String)| self.partitions.contains_key(leaf);
+        if leaves.iter().any(is_known) {
+            // It may come from another root.
+            let others = self.lineage.iter_mut().filter(|(other, _)| **other != root);
+            others.for_each(|(_, of_other)| forget(of_other, leaves));
+        }
+        self.detached.values_mut().for_each(|of_root| forget(of_root, leaves));
+        self.detached.retain(|_, of_root| !of_root.is_empty());
+        self.lineage.entry(root).or_default().extend(leaves.iter().cloned());
+    }
+
+    fn detach(&mut self, root: u32, leaves: &[(u32, String)]) {
+        if let Some(of_root) = self.lineage.get_mut(&root) {
+            forget(of_root, leaves);
+        }
+        for (leaf, _) in leaves {
+            if self.snapshots.get(leaf).is_some_and(|snapshot| snapshot.root.is_some()) {
+                self.snapshots.remove(leaf);
+            }
+        }
+        self.detached.entry(root).or_default().extend(leaves.iter().cloned());
     }
 
     fn add_totals(&mut self, tables: &[TableFiles]) {

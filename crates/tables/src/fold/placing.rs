@@ -39,6 +39,17 @@ pub enum Placed {
     },
 }
 
+/// A table or a leaf that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The relation.
+    pub relation: Oid,
+    /// Its root; itself, if it is nobody's leaf.
+    pub root: Oid,
+    /// Its `schema.name`.
+    pub name: String,
+}
+
 impl Fold {
     /// Where rows of a relation go that is at this point of the stream as `relation` says, its cells in the order of its columns.
     ///
@@ -84,27 +95,29 @@ impl Fold {
         Ok(Placed::Rows { table: *table, plan })
     }
 
-    /// The wanted roots that `asked` names, each with its name; by a leaf's name it is named as well, and the leaf is told.
-    pub fn named(&self, asked: &Selection) -> BTreeMap<Oid, (String, Option<String>)> {
-        let mut found = BTreeMap::new();
-        for oid in self.lineage.relations() {
-            let Some((schema, name)) =
-                self.lineage.name(oid).filter(|(schema, name)| asked.includes(schema, name))
-            else {
+    /// The wanted tables that `asked` names, and of the others the leaves that it names.
+    pub fn named(&self, asked: &Selection) -> Vec<Named> {
+        let mut roots = BTreeMap::new();
+        let mut leaves = Vec::new();
+        for relation in self.lineage.relations() {
+            let name = self.lineage.name(relation);
+            let Some((schema, name)) = name.filter(|(schema, name)| asked.includes(schema, name)) else {
                 continue;
             };
-            let root = if self.settings.fold_to_root { self.lineage.root_of(oid) } else { oid };
+            let root = self.root_of(relation);
             if !self.is_selected(root) {
                 continue;
             }
-            let text = format!("{schema}.{name}");
-            if root == oid {
-                found.insert(root, (text, None));
-            } else if let Some((schema, name)) = self.lineage.name(root) {
-                found.entry(root).or_insert_with(|| (format!("{schema}.{name}"), Some(text)));
+            let named = Named { relation, root, name: format!("{schema}.{name}") };
+            if root == relation {
+                roots.insert(root, named);
+            } else {
+                leaves.push(named);
             }
         }
-        found
+        leaves.retain(|leaf| !roots.contains_key(&leaf.root));
+        leaves.sort_unstable_by_key(|leaf| leaf.relation);
+        roots.into_values().chain(leaves).collect()
     }
 
     /// The table of a root, and plans for rows without cells of these relations of it, under the names that their own rows have; `None` if it

@@ -73,10 +73,36 @@ fn later_facts_win_save_for_a_leafs_name() {
     assert_eq!(lineage.name(Oid(2)), Some(("public", "b")));
     let moved = learn(&mut lineage, Vec::new(), vec![leaf(2, "b2", 4)], &[]);
     assert!(moved.replan);
-    assert_eq!(moved.news, [(Oid(4), vec![(Oid(2), "public.b2".to_owned())])]);
+    assert_eq!(moved.news, [(Oid(4), vec![(Oid(2), "public.b".to_owned())])]);
     assert_eq!(lineage.root_of(Oid(2)), Oid(4));
     assert!(learn(&mut lineage, vec![root(1, "a2", &["id", "at"])], Vec::new(), &[]).replan);
     assert_eq!(lineage.primary_key(Oid(1)), ["id", "at"]);
+}
+
+/// T31, T41
+#[test]
+fn a_detached_leaf_keeps_its_name_and_no_other_gets_it() {
+    let mut lineage = Lineage::default();
+    learn(&mut lineage, vec![root(1, "a", &["id"])], vec![leaf(2, "b", 1)], &[]);
+    assert_eq!(lineage.detach(Oid(2)), Some(Oid(1)));
+    assert_eq!(lineage.detach(Oid(2)), None);
+    assert_eq!(lineage.root_of(Oid(2)), Oid(2));
+    assert!(!lineage.is_leaf(Oid(2)) && lineage.name(Oid(2)).is_none());
+    assert_eq!(lineage.relations().collect::<Vec<_>>(), [Oid(1)]);
+    let next = learn(&mut lineage, Vec::new(), vec![leaf(3, "b", 1)], &[]);
+    assert_eq!(next.news, [(Oid(1), vec![(Oid(3), "public.b_3".to_owned())])]);
+    assert_eq!(lineage.name(Oid(3)), Some(("public", "b_3")));
+    let again = learn(&mut lineage, Vec::new(), vec![leaf(2, "renamed", 1)], &[]);
+    assert_eq!(again.news, [(Oid(1), vec![(Oid(2), "public.b".to_owned())])]);
+    assert_eq!((lineage.root_of(Oid(2)), lineage.name(Oid(2))), (Oid(1), Some(("public", "b"))));
+    // The next run knows of it from the log.
+    let mut lineage = Lineage::default();
+    lineage.restore_detached(Oid(2), ("public", "b"));
+    learn(&mut lineage, Vec::new(), vec![leaf(3, "b", 1)], &[]);
+    assert_eq!(lineage.name(Oid(3)), Some(("public", "b_3")));
+    // As a table of its own it is what it is called now.
+    learn(&mut lineage, vec![root(2, "old_b", &[])], Vec::new(), &[]);
+    assert_eq!(lineage.name(Oid(2)), Some(("public", "old_b")));
 }
 
 #[test]

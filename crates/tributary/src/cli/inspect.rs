@@ -145,6 +145,14 @@ fn event_line(event: &Event) -> String {
     match event {
         Event::Schema { table, schema_id, .. } => format!("schema version {schema_id} of {table}"),
         Event::Attach { root, leaves } => format!("{} leaves of the root with OID {root}", leaves.len()),
+        Event::Detach { table, leaves, dropped, lsn, marked, .. } => {
+            let what = if *dropped { "dropped" } else { "detached" };
+            let rows = if *marked { "their rows count no more" } else { "their rows stay" };
+            format!("{} leaves of {table} were {what} before {lsn}; {rows}", leaves.len())
+        }
+        Event::Partitions { attached, gone } => {
+            format!("{} partitions attached, {} gone", attached.len(), gone.len())
+        }
         Event::Truncate { table, relation, commit_lsn } => {
             format!("truncate of {relation} (table {table}) at {commit_lsn}")
         }

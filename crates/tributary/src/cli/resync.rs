@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::http::{self, ResyncAnswer};
 use crate::pipeline::{self, bootstrap, offline};
 use crate::resync;
-use crate::source::connect_sql;
+use crate::source::{catalog, connect_sql};
 
 /// Arguments of `resync`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResyncArgs {
-    /// Tables as schema.table; `*` and `?` are wild. A partition means its whole table
+    /// Tables or partitions as schema.table; `*` and `?` are wild. With publish_via_partition_root a partition means its whole table
     #[arg(required = true, value_name = "GLOB")]
     pub tables: Vec<String>,
 }
@@ -58,8 +58,10 @@ async fn ask(listen: &str, globs: &[String]) -> Result<Vec<String>> {
 async fn log(config: &Config, globs: &[String]) -> Result<Vec<String>> {
     let store = pipeline::open_store(config).await?;
     let mut state = bootstrap::require_log(store.as_ref()).await?;
-    let chosen = resync::choose(&state, &config.tables.selection()?, globs).map_err(Error::definite)?;
     let sql = connect_sql(&config.source_options()?).await?;
+    let via_root = catalog::reach(&sql, &config.source.publication).await?.via_root;
+    let chosen = resync::choose(&state, &config.tables.selection()?, globs, via_root);
+    let chosen = chosen.map_err(Error::definite)?;
     offline::refuse_while_active(&sql, &state.slot).await.map_err(|error| {
         let listen = config.http.listen.as_str();
         error.hint(format!(
@@ -70,6 +72,7 @@ async fn log(config: &Config, globs: &[String]) -> Result<Vec<String>> {
     let events = chosen.iter().map(|chosen| Event::SnapshotStart {
         table: chosen.table.clone(),
         relation: chosen.relation,
+        root: chosen.root,
         supersedes: true,
         anew: true,
     });

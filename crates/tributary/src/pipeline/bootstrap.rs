@@ -21,7 +21,7 @@ use super::{startup, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::source::{ConnectOptions, Session, Sql, catalog, slot};
+use crate::source::{ConnectOptions, Session, Sql, catalog, partitions, slot};
 
 /// `_tributary/lake.json`: who writes here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +102,10 @@ pub async fn create(
         write_identity(store, config, options, &system.id).await?;
     }
     let mut events = vec![publication_event(sql, &config.source.publication).await?];
+    // Before anybody looks at rows: what is attached from here on is read by itself.
+    let found = partitions::attached(sql).await?;
+    let attached = found.iter().map(|found| (found.partition.0, found.by)).collect();
+    events.push(Event::Partitions { attached, gone: Vec::new() });
     events.extend(whole::ends(sql, config, start, is_adopted).await);
     done.log_created = write_first_entry(store, config, &system.id, system.timeline, start, events).await?;
     Ok(done)

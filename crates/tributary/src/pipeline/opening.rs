@@ -23,6 +23,7 @@ use super::{CommitsOnly, Context, bootstrap, mapping};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
+use crate::source::catalog::Reach;
 use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
 use crate::status;
 
@@ -41,6 +42,8 @@ pub(super) struct Opened {
     pub(super) streamed_from: Option<Xid>,
     /// The publications as they were found; polled for changes.
     pub(super) publication: Event,
+    /// What they do beyond the tables that they name.
+    pub(super) reach: Reach,
 }
 
 /// Opens lake and stream.
@@ -76,6 +79,7 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     if let Difference::Added(members) = super::publication::compare_with_log(&state, &publication)? {
         super::publication::tell_added(context.config.snapshot.mode, members);
     }
+    let reach = catalog::reach(&sql, &context.config.source.publication).await?;
     let author = append_open(context, &mut state, taken.decision, &publication).await?;
     context.epoch = Some(author.epoch);
     context.shared.metrics().log_entry(EntryKind::Open.label());
@@ -85,7 +89,18 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     stream.set_positions(state.to_lsn, state.to_lsn);
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
-    Ok(Opened { state, author, stream, proto_version, sql, source_sql, fold, streamed_from, publication })
+    Ok(Opened {
+        state,
+        author,
+        stream,
+        proto_version,
+        sql,
+        source_sql,
+        fold,
+        streamed_from,
+        publication,
+        reach,
+    })
 }
 
 fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
@@ -318,6 +333,9 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         }
     }
     fold.learn(Facts { leaves: logged_leaves(state), ..Facts::default() });
+    for (leaf, name) in state.detached.values().flatten() {
+        fold.restore_detached(Oid(*leaf), name);
+    }
     // What the log told is no news.
     fold.take_events();
     let facts =

@@ -17,7 +17,7 @@ use lake::writer::OpenFile;
 use pgoutput::{Lsn, Oid, Relation, RelationColumn, ReplicaIdentity};
 use tables::change::{Plan, TableIndex};
 use tables::fold::Selection;
-use tables::lineage::Facts;
+use tables::lineage::{Facts, RootFacts};
 use tables::schema::TableSchema;
 use tables::types::Loss;
 use tokio::sync::{mpsc, oneshot};
@@ -30,18 +30,26 @@ use crate::snapshot::plan::{self, Limits, Piece, Task};
 use crate::snapshot::point::{Point, slot_name};
 use crate::snapshot::query::{Announcement, Column, Since};
 use crate::snapshot::worker::{self, Patience};
-use crate::source::{ConnectOptions, Sql, catalog, connect_sql};
+use crate::source::{ConnectOptions, Sql, catalog, connect_sql, partitions};
 
 mod reader;
 
-use reader::{Outcome, Reader};
+use reader::{Outcome, Reader, Subject};
 
 /// What the loop of the stream is asked for, or told.
 pub(super) enum Request {
     /// Answers once the stream has come to this position.
     Reach { lsn: Lsn, answer: oneshot::Sender<()> },
     /// A table is going to be read; `anew` says that what was read of it counts no more.
-    Start { root: Oid, table: String, supersedes: bool, anew: bool, chunks: u64, bytes: u64 },
+    Start {
+        subject: Oid,
+        root: Option<Oid>,
+        table: String,
+        supersedes: bool,
+        anew: bool,
+        chunks: u64,
+        bytes: u64,
+    },
     /// Where the rows of a relation go; `None` for nowhere.
     Place { relation: Announced, answer: oneshot::Sender<Option<Placement>> },
     /// A file for rows of the point's time.
@@ -59,9 +67,11 @@ pub(super) enum Request {
     Idle,
 }
 
-/// The end of a table's snapshot.
+/// The end of the snapshot of a table, or of a leaf.
 pub(super) struct End {
-    pub(super) root: Oid,
+    pub(super) subject: Oid,
+    /// Of a leaf.
+    pub(super) root: Option<Oid>,
     pub(super) table: String,
     /// The oldest point of rows that count.
     pub(super) lsn: Lsn,
@@ -134,8 +144,10 @@ pub(super) struct Snapshots {
 enum Order {
     /// Look again: there may be new tables.
     Look,
-    /// This table is to be read anew.
-    Anew(Oid),
+    /// This is to be read anew.
+    Anew(Oid, TableSnapshot),
+    /// This is not to be read any more.
+    Forget(Oid),
 }
 
 impl Snapshots {
@@ -145,7 +157,8 @@ impl Snapshots {
         let (orders, ordered) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
         let settings = Arc::new(settings);
-        task.spawn(Rounds { settings, known, requests, orders: ordered, points: 0 }.run());
+        let looks = settings.initial;
+        task.spawn(Rounds { settings, known, looks, requests, orders: ordered, points: 0 }.run());
         Snapshots { requests: received, orders, _task: task }
     }
 
@@ -154,26 +167,45 @@ impl Snapshots {
         drop(self.orders.send(Order::Look));
     }
 
-    /// A table is to be read anew.
-    pub(super) fn read_anew(&self, root: Oid) {
-        drop(self.orders.send(Order::Anew(root)));
+    /// A table, or a leaf of `root`, is to be read anew.
+    pub(super) fn read_anew(&self, subject: Oid, root: Option<Oid>, table: String, supersedes: bool) {
+        let root = root.map(|root| root.0);
+        let snapshot = TableSnapshot { table, root, supersedes, ..TableSnapshot::default() };
+        drop(self.orders.send(Order::Anew(subject, snapshot)));
+    }
+
+    /// What was a leaf is not to be read any more.
+    pub(super) fn forget(&self, subject: Oid) {
+        drop(self.orders.send(Order::Forget(subject)));
     }
 }
 
 /// The task.
 struct Rounds {
     settings: Arc<Settings>,
-    /// By the root's OID.
+    /// By the OIDs of roots, and of leaves that are read by themselves.
     known: BTreeMap<u32, TableSnapshot>,
+    /// There may be tables that nobody knows.
+    looks: bool,
     requests: mpsc::Sender<Request>,
     orders: mpsc::UnboundedReceiver<Order>,
     points: u64,
+}
+
+/// A table, or a leaf by itself, that is wanted in this round.
+struct Wanted {
+    name: String,
+    /// Of a leaf.
+    root: Option<Oid>,
+    has_key: bool,
 }
 
 /// A table that is read in this round.
 #[derive(Default)]
 struct Table {
     name: String,
+    /// Of a leaf.
+    root: Option<Oid>,
     supersedes: bool,
     /// The point of the oldest rows that count, and its time.
     since: Option<(Lsn, i64)>,
@@ -237,6 +269,7 @@ impl Rounds {
                 }
                 Ok(false) => {
                     backoff.reset();
+                    self.looks = false;
                     if self.requests.send(Request::Idle).await.is_err() {
                         return;
                     }
@@ -259,9 +292,12 @@ impl Rounds {
 
     fn obey(&mut self, order: &Order) {
         match order {
-            Order::Look => {}
-            Order::Anew(root) => {
-                self.known.insert(root.0, TableSnapshot { supersedes: true, ..TableSnapshot::default() });
+            Order::Look => self.looks = self.settings.initial,
+            Order::Anew(subject, snapshot) => {
+                self.known.insert(subject.0, snapshot.clone());
+            }
+            Order::Forget(subject) => {
+                self.known.remove(&subject.0);
             }
         }
     }
@@ -277,12 +313,12 @@ impl Rounds {
     /// Reads what is missing at one point. Whether something is left.
     async fn round(&mut self) -> Result<bool> {
         let settings = Arc::clone(&self.settings);
-        let is_running = |known: &TableSnapshot| known.state == Reading::Running;
-        if !settings.initial && !self.known.values().any(is_running) {
+        if !self.looks && self.running().next().is_none() {
             return Ok(false);
         }
         let sql = connect_sql(&settings.options).await?;
-        let facts = catalog::facts_all(&sql, &settings.publications, settings.fold_to_root).await?;
+        let facts = self.facts(&sql).await?;
+        self.end_what_is_no_leaf(&facts).await?;
         let wanted = self.wanted(&facts);
         if wanted.is_empty() {
             return Ok(false);
@@ -292,10 +328,14 @@ impl Rounds {
         let point = Box::pin(Point::find(&settings.options, &name, POINT_WAIT)).await?;
         info!(lsn = %point.lsn, tables = wanted.len(), "reading the rows that tables have already");
         self.ask(|answer| Request::Reach { lsn: point.lsn, answer }).await?;
-        let (tables, work) = self.plan(&point, &facts, wanted).await?;
-        for (root, table) in &tables {
+        let mut relations = facts.relations_of(|root| wanted.contains_key(&root));
+        let leaves: Vec<Oid> =
+            wanted.iter().filter(|(_, wanted)| wanted.root.is_some()).map(|(leaf, _)| *leaf).collect();
+        relations.extend(partitions::leaves_below(&sql, &leaves).await?);
+        let (tables, work) = self.plan(&point, &relations, wanted).await?;
+        for (subject, table) in &tables {
             if table.pieces_left == 0 {
-                self.end(*root, table, &point).await?;
+                self.end(*subject, table, &point).await?;
             }
         }
         let tables: BTreeMap<Oid, Table> =
@@ -306,58 +346,112 @@ impl Rounds {
         Ok(!is_whole)
     }
 
-    /// The roots that are to be read, with their names and whether their rows have a key.
-    fn wanted(&self, facts: &Facts) -> BTreeMap<Oid, (String, bool)> {
-        let is_wanted = |oid: Oid| match self.known.get(&oid.0) {
-            Some(known) => known.state == Reading::Running,
-            None => self.settings.initial,
+    fn running(&self) -> impl Iterator<Item = (Oid, &TableSnapshot)> {
+        let running = self.known.iter().filter(|(_, known)| known.state == Reading::Running);
+        running.map(|(subject, known)| (Oid(*subject), known))
+    }
+
+    /// What the catalogs say of what may be wanted.
+    async fn facts(&self, sql: &Sql) -> Result<Facts> {
+        let Settings { publications, fold_to_root, .. } = &*self.settings;
+        if self.looks || self.running().any(|(_, known)| known.root.is_none()) {
+            return catalog::facts_all(sql, publications, *fold_to_root).await;
+        }
+        let leaves: Vec<Oid> = self.running().map(|(leaf, _)| leaf).collect();
+        catalog::facts_for(sql, &leaves, &[], &[]).await
+    }
+
+    /// Leaves that were to be read by themselves, and are none any more.
+    async fn end_what_is_no_leaf(&mut self, facts: &Facts) -> Result<()> {
+        let leaves: BTreeMap<Oid, Oid> = facts.leaves.iter().map(|leaf| (leaf.oid, leaf.root)).collect();
+        let is_over = |leaf: Oid, root: u32| leaves.get(&leaf) != Some(&Oid(root));
+        let over: Vec<Oid> = self
+            .running()
+            .filter(|(leaf, known)| known.root.is_some_and(|root| is_over(*leaf, root)))
+            .map(|(leaf, _)| leaf)
+            .collect();
+        for leaf in over {
+            let Some(known) = self.known.remove(&leaf.0) else { continue };
+            self.tell(Request::End(End {
+                subject: leaf,
+                root: known.root.map(Oid),
+                table: known.table,
+                lsn: known.lsn.unwrap_or_default(),
+                time_unix_micros: 0,
+                rows: known.rows,
+                supersedes: None,
+                reason: None,
+            }))
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What is to be read.
+    fn wanted(&self, facts: &Facts) -> BTreeMap<Oid, Wanted> {
+        let selection = &self.settings.selection;
+        let roots = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name));
+        let roots: BTreeMap<Oid, &RootFacts> = roots.map(|root| (root.oid, root)).collect();
+        let has_key = |root: &RootFacts| {
+            !root.primary_key.is_empty() || root.replica_identity == ReplicaIdentity::Index
         };
-        let named =
-            facts.roots.iter().filter(|root| self.settings.selection.includes(&root.schema, &root.name));
-        named
-            .filter(|root| is_wanted(root.oid))
-            .map(|root| {
-                let has_key = !root.primary_key.is_empty() || root.replica_identity == ReplicaIdentity::Index;
-                (root.oid, (format!("{}.{}", root.schema, root.name), has_key))
-            })
-            .collect()
+        let mut wanted = BTreeMap::new();
+        for (oid, root) in &roots {
+            let is_wanted = match self.known.get(&oid.0) {
+                Some(known) => known.state == Reading::Running && known.root.is_none(),
+                None => self.looks && self.settings.initial,
+            };
+            if is_wanted {
+                let name = format!("{}.{}", root.schema, root.name);
+                wanted.insert(*oid, Wanted { name, root: None, has_key: has_key(root) });
+            }
+        }
+        for (leaf, known) in self.running() {
+            if let Some(root) = known.root.and_then(|root| roots.get(&Oid(root))) {
+                let (name, root, has_key) = (known.table.clone(), Some(root.oid), has_key(root));
+                wanted.insert(leaf, Wanted { name, root, has_key });
+            }
+        }
+        wanted
     }
 
     /// What is left to read of the wanted tables.
     async fn plan(
         &mut self,
         point: &Point,
-        facts: &Facts,
-        wanted: BTreeMap<Oid, (String, bool)>,
+        relations: &[(Oid, Oid)],
+        wanted: BTreeMap<Oid, Wanted>,
     ) -> Result<(BTreeMap<Oid, Table>, VecDeque<Work>)> {
-        let relations = facts.relations_of(|root| wanted.contains_key(&root));
         let sql = worker::transaction(&self.settings.options, &point.snapshot, Patience::default()).await?;
-        let found = plan::relations(&sql, &relations).await?;
+        let found = plan::relations(&sql, relations).await?;
         drop(sql);
         let mut tables: BTreeMap<Oid, Table> = BTreeMap::new();
         let mut anews: BTreeSet<Oid> = BTreeSet::new();
-        for (root, (name, has_key)) in &wanted {
-            let known = self.known.entry(root.0).or_default();
+        for (subject, Wanted { name, root, has_key }) in &wanted {
+            let known = self.known.entry(subject.0).or_default();
             let supersedes = known.supersedes || !has_key;
             let anew = !has_key && !known.relations.is_empty();
             if anew {
                 *known = TableSnapshot::default();
             }
             known.supersedes = supersedes;
+            known.root = root.map(|root| root.0);
             known.table.clone_from(name);
             let since = known.lsn.map(|lsn| (lsn, point.time_unix_micros));
             let since = Some(since.unwrap_or((point.lsn, point.time_unix_micros)));
             let rows = known.rows;
-            tables.insert(*root, Table { name: name.clone(), supersedes, since, rows, ..Table::default() });
-            anews.extend(anew.then_some(*root));
+            let (name, root) = (name.clone(), *root);
+            tables.insert(*subject, Table { name, root, supersedes, since, rows, ..Table::default() });
+            anews.extend(anew.then_some(*subject));
         }
-        let filenodes: BTreeMap<Oid, (Oid, u32)> =
-            found.iter().map(|relation| (relation.oid, (relation.root, relation.filenode))).collect();
+        let filenodes: BTreeMap<Oid, u32> =
+            found.iter().map(|relation| (relation.oid, relation.filenode)).collect();
         let mut work = VecDeque::new();
         for Task { pieces, .. } in plan::tasks(found, Limits::default()) {
             let mut parts = VecDeque::with_capacity(pieces.len());
             for piece in pieces {
-                let Some((root, filenode)) = filenodes.get(&piece.relation).copied() else { continue };
+                let Some(filenode) = filenodes.get(&piece.relation).copied() else { continue };
+                let root = piece.root;
                 let since = self.since(root, &piece, filenode, point);
                 if let Some(table) = tables.get_mut(&root) {
                     table.pieces_left += 1;
@@ -367,12 +461,13 @@ impl Rounds {
             }
             work.push_back(Work { pieces: parts });
         }
-        for (root, table) in &tables {
+        for (subject, table) in &tables {
             self.tell(Request::Start {
-                root: *root,
+                subject: *subject,
+                root: table.root,
                 table: table.name.clone(),
                 supersedes: table.supersedes,
-                anew: anews.contains(root),
+                anew: anews.contains(subject),
                 chunks: u64::try_from(table.pieces_left).unwrap_or(u64::MAX),
                 bytes: table.bytes,
             })
@@ -405,8 +500,12 @@ impl Rounds {
         let (outcomes, mut ended) = mpsc::channel(self.settings.workers * 2);
         let mut readers = JoinSet::new();
         let aside: Arc<Mutex<BTreeSet<Oid>>> = Arc::default();
-        let names: Arc<BTreeMap<Oid, String>> =
-            Arc::new(tables.iter().map(|(root, table)| (*root, table.name.clone())).collect());
+        let folds = self.settings.fold_to_root;
+        let subject = |(oid, table): (&Oid, &Table)| {
+            let root = folds.then(|| table.root.unwrap_or(*oid));
+            (*oid, Subject { name: table.name.clone(), root })
+        };
+        let subjects: Arc<BTreeMap<Oid, Subject>> = Arc::new(tables.iter().map(subject).collect());
         for _ in 0..self.settings.workers {
             let reader = Reader {
                 settings: Arc::clone(&self.settings),
@@ -415,7 +514,7 @@ impl Rounds {
                 queue: Arc::clone(&queue),
                 aside: Arc::clone(&aside),
                 catalogs: Arc::clone(&catalogs),
-                names: Arc::clone(&names),
+                subjects: Arc::clone(&subjects),
                 snapshot: point.snapshot.clone(),
                 lsn: point.lsn,
                 time_unix_micros: point.time_unix_micros,
@@ -461,15 +560,19 @@ impl Rounds {
         Ok(is_whole && tables.is_empty())
     }
 
-    async fn end(&mut self, root: Oid, table: &Table, point: &Point) -> Result<()> {
+    async fn end(&mut self, subject: Oid, table: &Table, point: &Point) -> Result<()> {
         let (lsn, time_unix_micros) = table.since.unwrap_or((point.lsn, point.time_unix_micros));
         let mut read = Vec::new();
-        if let Some(known) = self.known.get_mut(&root.0) {
+        if let Some(known) = self.known.get_mut(&subject.0) {
             read.extend(known.relations.keys().map(|relation| Oid(*relation)));
             known.end(lsn, table.reason.as_deref());
+            if table.root.is_some() && table.reason.is_none() {
+                self.known.remove(&subject.0);
+            }
         }
         self.tell(Request::End(End {
-            root,
+            subject,
+            root: table.root,
             table: table.name.clone(),
             lsn,
             time_unix_micros,

@@ -23,14 +23,17 @@ use super::{CommitsOnly, Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::source::catalog::Reach;
 use crate::source::{self, Received, Sql, Stream, catalog, slot};
 use crate::status::{SlotStatus, State};
 use crate::transactions::{Replay, Transactions};
 
 mod events;
+mod partitions;
 mod positions;
 mod snapshots;
 
+use partitions::Watched;
 use positions::Positions;
 use snapshots::Beside;
 
@@ -51,6 +54,8 @@ pub(super) struct Streaming<'c> {
     /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
     replay: Option<Replay>,
     publication: Event,
+    reach: Reach,
+    partitions: Watched,
     /// Cuts that no reader can see yet. A cut of a snapshot alone moves no position that would tell.
     unpublished: usize,
     /// For the log entry of the next cut.
@@ -106,6 +111,7 @@ impl<'c> Streaming<'c> {
             fold,
             streamed_from,
             publication,
+            reach,
         } = opened;
         let buffers = Buffers::new(Arc::clone(&context.gauge), &state, context.config.types.refuses_loss());
         for table in state.tables.values() {
@@ -122,6 +128,7 @@ impl<'c> Streaming<'c> {
         };
         let positions = Positions::at(state.to_lsn);
         let beside = Beside::start(context, &state)?;
+        let partitions = Watched::start(context, &state);
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
@@ -146,6 +153,8 @@ impl<'c> Streaming<'c> {
             streamed_from,
             replay: None,
             publication,
+            reach,
+            partitions,
             unpublished: 0,
             events: Vec::new(),
             beside,
@@ -231,7 +240,7 @@ impl<'c> Streaming<'c> {
                 published = self.writer.published() => self.on_published(published?).await?,
                 () = tokio::time::sleep_until(next_status) => {
                     // Keeps the walsender alive while reading is paused, and asks where it is if we have to know.
-                    let asks = (self.target.is_some() || self.beside.awaits_stream()) && self.phase == Phase::Streaming;
+                    let asks = (self.target.is_some() || self.beside.awaits_stream() || self.partitions.awaits_stream()) && self.phase == Phase::Streaming;
                     if self.phase != Phase::Ended {
                         stream.send_status(asks).await?;
                     }
@@ -240,6 +249,7 @@ impl<'c> Streaming<'c> {
                 }
                 _ = tick.tick() => self.on_tick().await?,
                 request = self.beside.snapshots.requests.recv(), if takes_requests => self.on_snapshot(request).await?,
+                news = self.partitions.task.news.recv(), if takes_requests => self.on_partitions(news)?,
                 resync = Beside::resync(&mut self.beside.resyncs), if takes_requests => self.on_resync(resync),
                 () = std::future::ready(()), if reads && self.replay.is_some() => self.replay_on().await?,
                 filled = stream.fill(), if reads => self.on_filled(filled.map(drop)).await?,
@@ -354,6 +364,7 @@ impl<'c> Streaming<'c> {
             return self.cut_if_due();
         }
         self.beside.reached(self.positions.clean);
+        self.settle_partitions()?;
         self.drain_if_done()
     }
 
@@ -520,6 +531,10 @@ impl<'c> Streaming<'c> {
         let facts = tokio::time::timeout(CATALOG_TIMEOUT, asked)
             .await
             .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
+        if !facts.leaves.is_empty() {
+            // Whether it had rows before is for the other task to find out.
+            self.partitions.task.look();
+        }
         self.fold.learn(facts);
         Ok(())
     }

@@ -46,16 +46,24 @@ fn state() -> State {
 }
 
 fn chosen(globs: &[&str], exclude: &[&str]) -> Result<Vec<String>, String> {
+    chosen_by(globs, exclude, false)
+}
+
+fn chosen_by(globs: &[&str], exclude: &[&str], via_root: bool) -> Result<Vec<String>, String> {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let wanted = Selection::new(&["*.*".to_owned()], &owned(exclude)).expect("good globs");
-    choose(&state(), &wanted, &owned(globs)).map(|found| found.iter().map(ToString::to_string).collect())
+    choose(&state(), &wanted, &owned(globs), via_root)
+        .map(|found| found.iter().map(ToString::to_string).collect())
 }
 
 #[test]
-fn a_leaf_means_its_root_and_says_so() {
+fn a_leaf_is_itself_or_means_its_root_and_says_so() {
     assert_eq!(chosen(&["public.orders"], &[]), Ok(vec!["public.orders".to_owned()]));
+    assert_eq!(chosen(&["parts.*"], &[]), Ok(vec!["parts.orders_1".to_owned()]));
     let for_leaf = vec!["public.orders (all of it, for parts.orders_1)".to_owned()];
-    assert_eq!(chosen(&["parts.*"], &[]), Ok(for_leaf));
+    assert_eq!(chosen_by(&["parts.*"], &[], true), Ok(for_leaf));
+    // Both at once are the root.
+    assert_eq!(chosen(&["public.orders", "parts.*"], &[]), Ok(vec!["public.orders".to_owned()]));
 }
 
 #[test]
@@ -78,6 +86,7 @@ fn what_the_log_takes_makes_the_table_run_again() {
     let author = Author { epoch: 2, owner: String::new() };
     let mut entry = state.next_entry(&author, EntryKind::Open).expect("an entry");
     entry.events = vec![Event::SnapshotStart {
+        root: None,
         table: "public.orders".to_owned(),
         relation: 1,
         supersedes: true,

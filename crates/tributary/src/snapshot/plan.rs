@@ -18,7 +18,7 @@ use crate::source::sql::get;
 pub struct Relation {
     /// The relation: a plain table or a leaf.
     pub oid: Oid,
-    /// The table that its rows belong to; itself for a plain table.
+    /// What it is read for: the table that its rows belong to, or a leaf that is read by itself.
     pub root: Oid,
     /// Its schema.
     pub schema: String,
@@ -62,6 +62,8 @@ impl Blocks {
 /// A relation or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
+    /// What it is read for.
+    pub root: Oid,
     /// The relation.
     pub relation: Oid,
     /// Which blocks of it.
@@ -97,7 +99,7 @@ impl Default for Limits {
 /// Divides relations into tasks, in the order of roots and then relations.
 pub fn tasks(mut relations: Vec<Relation>, limits: Limits) -> Vec<Task> {
     relations.sort_by_key(|relation| (relation.root, relation.oid));
-    relations.dedup_by_key(|relation| relation.oid);
+    relations.dedup_by_key(|relation| (relation.root, relation.oid));
     let mut tasks = Vec::new();
     let mut open = Task::default();
     for relation in &relations {
@@ -111,7 +113,8 @@ pub fn tasks(mut relations: Vec<Relation>, limits: Limits) -> Vec<Task> {
         if is_full && !open.pieces.is_empty() {
             tasks.push(std::mem::take(&mut open));
         }
-        open.pieces.push(Piece { relation: relation.oid, blocks: Blocks::ALL, bytes });
+        let (root, relation) = (relation.root, relation.oid);
+        open.pieces.push(Piece { root, relation, blocks: Blocks::ALL, bytes });
         open.bytes = open.bytes.saturating_add(bytes);
     }
     if !open.pieces.is_empty() {
@@ -127,13 +130,13 @@ fn pieces(relation: &Relation, bytes_max: u64) -> impl Iterator<Item = Task> {
     let wanted = relation.bytes().div_ceil(bytes_max.max(1)).clamp(1, blocks);
     let each = blocks.div_ceil(wanted);
     let count = blocks.div_ceil(each);
-    let oid = relation.oid;
+    let (root, oid) = (relation.root, relation.oid);
     let total = relation.bytes();
     (0..count).map(move |index| {
         let block = |index: u64| u32::try_from(index.saturating_mul(each)).unwrap_or(u32::MAX);
         let until = (index + 1 < count).then(|| block(index + 1));
         let bytes = total / count;
-        let piece = Piece { relation: oid, blocks: Blocks { from: block(index), until }, bytes };
+        let piece = Piece { root, relation: oid, blocks: Blocks { from: block(index), until }, bytes };
         Task { pieces: vec![piece], bytes }
     })
 }

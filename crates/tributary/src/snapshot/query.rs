@@ -27,6 +27,8 @@ pub struct Shape {
     pub name: String,
     /// Under whose name the stream has its changes: itself, or the root with `publish_via_partition_root`.
     pub announced: Oid,
+    /// The topmost table that it is a partition of; itself, if it is none.
+    pub root: Oid,
     /// Where its rows lie.
     pub filenode: u32,
     /// Whether block numbers and transaction ids of rows mean something: not to access methods of extensions.
@@ -178,6 +180,7 @@ fn shape(row: &Row) -> Result<Shape> {
         filters: get::<Option<Vec<String>>>(row, 9)?.unwrap_or_default(),
         has_blocks: get(row, 10)?,
         announced: Oid(get(row, 11)?),
+        root: Oid(get(row, 12)?),
     })
 }
 
@@ -275,7 +278,8 @@ fn shapes_query(server_version: u32) -> String {
          ) \
          SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION}, \
            columns.numbers, columns.names, columns.types, columns.modifiers, \
-           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {HAS_BLOCKS}, t.announced \
+           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {HAS_BLOCKS}, t.announced, \
+           (SELECT a.ancestor FROM above a WHERE a.oid = c.oid ORDER BY a.level DESC LIMIT 1) \
          FROM published t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL ( \
            SELECT coalesce(array_agg(a.attnum ORDER BY a.attnum), '{{}}'::int2[]) AS numbers, \

@@ -17,7 +17,8 @@ use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
 pub use super::published::{
-    IdentityProblem, IdentityReason, Publication, identity_problems, publication, publication_members,
+    IdentityProblem, IdentityReason, Publication, Reach, identity_problems, publication, publication_members,
+    reach,
 };
 pub use super::server::{
     OpenTransaction, ServerFacts, next_xid, oldest_transaction, rolled_back, server, written_lsn,
@@ -200,9 +201,12 @@ async fn columns(sql: &Sql, relations: &[u32]) -> Result<Vec<(Oid, Vec<ColumnFac
 }
 
 /// `attmissingval` is an array of one element, of the column's type. A partitioned table stores no rows: its oldest leaf tells.
-const COLUMNS: &str = "WITH relation(oid, stored) AS (SELECT c.oid, CASE c.relkind WHEN 'p' THEN \
-        (SELECT min(t.relid::oid::int8)::oid FROM pg_partition_tree(c.oid) t WHERE t.isleaf) ELSE c.oid END \
-        FROM pg_class c WHERE c.oid = ANY($1::oid[])) \
+/// Not by `pg_partition_tree`, which locks all leaves at once.
+const COLUMNS: &str = "WITH RECURSIVE below(top, oid) AS (SELECT c.oid, c.oid FROM pg_class c WHERE c.oid = ANY($1::oid[]) \
+        UNION ALL SELECT b.top, i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid \
+        JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition), \
+      relation(oid, stored) AS (SELECT b.top, min(b.oid::int8)::oid FROM below b \
+        JOIN pg_class c ON c.oid = b.oid WHERE c.relkind <> 'p' GROUP BY b.top) \
       SELECT r.oid, a.attname::text, a.attnum, \
         (SELECT value FROM pg_attribute s, unnest(s.attmissingval::text::text[]) AS value \
          WHERE s.attrelid = r.stored AND s.attname = a.attname AND s.atthasmissing), \

@@ -12,6 +12,7 @@ pub mod fault;
 mod frames;
 pub mod omissions;
 pub mod options;
+pub mod partitions;
 mod published;
 mod server;
 pub mod session;

@@ -32,6 +32,30 @@ pub struct Publication {
     pub definition_hash: String,
 }
 
+/// What publications do beyond the tables that they name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// One of them has `publish_via_partition_root`.
+    pub via_root: bool,
+    /// One of them publishes tables that do not exist yet: FOR ALL TABLES, or TABLES IN SCHEMA.
+    pub is_open: bool,
+}
+
+/// What these publications do beyond the tables that they name.
+pub async fn reach(sql: &Sql, names: &[String]) -> Result<Reach> {
+    let in_schema = match sql.server_version() {
+        150_000.. => "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid)",
+        _ => "false",
+    };
+    let query = format!(
+        "SELECT coalesce(bool_or(p.pubviaroot), false), coalesce(bool_or(p.puballtables OR {in_schema}), false) \
+         FROM pg_publication p WHERE p.pubname = ANY($1::text[])"
+    );
+    let rows = sql.query("publications", &query, &[&names]).await?;
+    let Some(row) = rows.first() else { return Ok(Reach::default()) };
+    Ok(Reach { via_root: get(row, 0)?, is_open: get(row, 1)? })
+}
+
 /// The publications of these names that exist, by name.
 pub async fn publication(sql: &Sql, names: &[String]) -> Result<Vec<Publication>> {
     let rows = sql.query("publications", &publication_query(sql.server_version()), &[&names]).await?;

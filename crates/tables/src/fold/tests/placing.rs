@@ -5,7 +5,7 @@ use pgoutput::{
     Begin, Insert, Lsn, Message, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Xid,
 };
 
-use super::super::{Fold, FoldEvent, FoldSettings, Folded, Placed, Selection};
+use super::super::{Fold, FoldEvent, FoldSettings, Folded, Named, Placed, Selection};
 use crate::change::Plan;
 use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
 use crate::types::TypeRules;
@@ -137,9 +137,10 @@ fn a_column_that_the_stream_has_not_announced_yet_is_one_more() {
 fn a_root_is_named_by_itself_or_by_a_leaf() {
     let named =
         |include: &str, glob: &str| fold(include).named(&Selection::new(&[glob.to_owned()], &[]).unwrap());
-    assert_eq!(named("*.*", "s.t")[&ROOT], ("s.t".to_owned(), None));
-    assert_eq!(named("*.*", "s.t*")[&ROOT], ("s.t".to_owned(), None));
-    assert_eq!(named("*.*", "s.t_1")[&ROOT], ("s.t".to_owned(), Some("s.t_1".to_owned())));
+    let of = |relation: Oid, name: &str| Named { relation, root: ROOT, name: name.to_owned() };
+    assert_eq!(named("*.*", "s.t"), [of(ROOT, "s.t")]);
+    assert_eq!(named("*.*", "s.t*"), [of(ROOT, "s.t")]);
+    assert_eq!(named("*.*", "s.t_1"), [of(LEAF, "s.t_1")]);
     assert!(named("*.*", "s.other").is_empty());
     assert!(named("other.*", "s.t").is_empty());
 }

@@ -52,13 +52,20 @@ pub(super) struct Reader {
     /// Roots that are set aside.
     pub(super) aside: Arc<Mutex<BTreeSet<Oid>>>,
     pub(super) catalogs: Arc<Sql>,
-    /// Of the roots.
-    pub(super) names: Arc<BTreeMap<Oid, String>>,
+    /// What is read, by the OIDs of roots and single leaves.
+    pub(super) subjects: Arc<BTreeMap<Oid, Subject>>,
     pub(super) snapshot: String,
     pub(super) lsn: Lsn,
     pub(super) time_unix_micros: i64,
     pub(super) xmin: u64,
     pub(super) converts: bool,
+}
+
+/// A table, or a leaf that is read by itself.
+pub(super) struct Subject {
+    pub(super) name: String,
+    /// The table that the rows belong to, if leaves fold at all.
+    pub(super) root: Option<Oid>,
 }
 
 /// Why a task ended early.
@@ -240,6 +247,11 @@ impl Reader {
             // Not there yet at the point, or not published: the stream has its rows, or nobody wants them.
             let Some(shape) = shapes.get(&at.1) else { continue };
             let Some(announcement) = announcements.get(&shape.announced) else { continue };
+            // Detached at the point: its rows are no rows of the root.
+            let root = self.subjects.get(&part.root).and_then(|subject| subject.root);
+            if root.is_some_and(|root| root != shape.root) {
+                continue;
+            }
             self.read_part(worker, part, shape, announcement, &mut taken).await.map_err(|trouble| {
                 match trouble {
                     Trouble::Error(error, None) => Trouble::Error(error, Some(at)),
@@ -396,7 +408,7 @@ impl Taken {
         }
         *self.parts.entry(part.root).or_default() += 1;
         let chunk = self.chunks.entry(part.root).or_insert_with(|| Chunk {
-            table: reader.names.get(&part.root).cloned().unwrap_or_default(),
+            table: reader.subjects.get(&part.root).map_or(String::new(), |subject| subject.name.clone()),
             relation: part.root.0,
             lsn: reader.lsn,
             xmin: reader.xmin,

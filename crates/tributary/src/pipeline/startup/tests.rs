@@ -16,6 +16,8 @@ fn log() -> State {
         publication_members: Default::default(),
         tables: Default::default(),
         lineage: Default::default(),
+        detached: Default::default(),
+        partitions: Default::default(),
         snapshots: Default::default(),
         last_cut: None,
     }

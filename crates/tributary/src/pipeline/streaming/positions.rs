@@ -16,6 +16,8 @@ pub(super) struct Positions {
     pub(super) clean: Lsn,
     /// `end_lsn` and commit time of the last transaction.
     commit: Option<(Lsn, i64)>,
+    /// Commit time of the last transaction, whatever became of it.
+    pub(super) commit_time: Option<i64>,
     /// Where the last cut ends.
     pub(super) cut: Lsn,
     /// What every reader can see.
@@ -30,6 +32,7 @@ impl Positions {
             received: resume_lsn,
             clean: resume_lsn,
             commit: None,
+            commit_time: None,
             cut: resume_lsn,
             published: resume_lsn,
             confirmed: resume_lsn,
@@ -39,6 +42,7 @@ impl Positions {
     /// A transaction ended. One that is in the lake already was dropped, and moves nothing back.
     pub(super) fn committed(&mut self, end_lsn: Lsn, commit_time: i64) {
         self.received = self.received.max(end_lsn);
+        self.commit_time = Some(commit_time);
         if end_lsn > self.clean {
             self.clean = end_lsn;
         }

@@ -15,8 +15,9 @@ use pgoutput::{Lsn, Oid, Xid};
 use rustc_hash::FxHashSet;
 use tables::batch::BatchBuilder;
 use tables::change::{Change, Image, Op, TxStamp};
-use tables::fold::{Placed, Selection};
+use tables::fold::{Named, Placed, Selection};
 use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
 use super::{FACTS_ROUNDS, Needs, Phase, Streaming, senseless};
 use crate::buffers;
@@ -24,7 +25,7 @@ use crate::config::SnapshotMode;
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
 use crate::pipeline::snapshots::{Announced, End, Placement, Request, Settings, Snapshots};
-use crate::resync::{Chosen, Resync, nothing_matches};
+use crate::resync::{self, Chosen, Resync, nothing_matches};
 
 /// The snapshot, as the loop sees it.
 pub(super) struct Beside {
@@ -92,6 +93,13 @@ impl Beside {
         !self.waiting.is_empty()
     }
 
+    /// A leaf is none any more: nothing of it is to be read as one.
+    pub(super) fn forget_leaf(&mut self, leaf: Oid) {
+        if self.begun.remove(&leaf.0) {
+            self.snapshots.forget(leaf);
+        }
+    }
+
     /// The stream has come to here.
     pub(super) fn reached(&mut self, lsn: Lsn) {
         for (_, answer) in self.waiting.extract_if(.., |(wanted, _)| *wanted <= lsn) {
@@ -107,11 +115,12 @@ impl Streaming<'_> {
                 self.beside.waiting.push((lsn, answer));
                 self.beside.reached(self.positions.clean);
             }
-            Request::Start { root, table, supersedes, anew, chunks, bytes } => {
+            Request::Start { subject, root, table, supersedes, anew, chunks, bytes } => {
                 self.beside.is_idle = false;
                 self.context.shared.snapshot_begun(&table, chunks, bytes);
-                if self.beside.begun.insert(root.0) || anew {
-                    self.events.push(Event::SnapshotStart { table, relation: root.0, supersedes, anew });
+                if self.beside.begun.insert(subject.0) || anew {
+                    let (relation, root) = (subject.0, root.map(|root| root.0));
+                    self.events.push(Event::SnapshotStart { table, relation, root, supersedes, anew });
                 }
             }
             Request::Place { relation, answer } => {
@@ -123,6 +132,8 @@ impl Streaming<'_> {
                 let spec = self.buffers.file_spec(self.fold.table(table), &schema, partition)?;
                 drop(answer.send(self.writer.open_file_apart(spec)));
             }
+            // A leaf that was detached meanwhile.
+            Request::Chunk { chunk, .. } if !self.beside.begun.contains(&chunk.relation) => {}
             Request::Chunk { chunk, files, losses } => {
                 for (table, column, loss, cells) in losses {
                     let name = buffers::name_of(self.fold.tables(), table);
@@ -153,21 +164,42 @@ impl Streaming<'_> {
             Err(error) => Err(error.to_string()),
         };
         let answered = named.map(|named| {
-            let mut told = Vec::new();
-            for (root, (table, leaf)) in named {
-                told.push(Chosen { relation: root.0, table: table.clone(), leaf }.to_string());
-                self.beside.is_idle = false;
-                self.beside.begun.insert(root.0);
-                self.context.shared.snapshot_known(&table, &TableSnapshot::default());
-                self.beside.snapshots.read_anew(root);
-                let (relation, supersedes, anew) = (root.0, true, true);
-                self.events.push(Event::SnapshotStart { table, relation, supersedes, anew });
-                self.something_to_cut();
+            let via_root = self.reach.via_root;
+            let chosen = named.into_iter().map(|Named { relation, root, name }| {
+                let table = self.fold.display_name(root);
+                Chosen::new(relation.0, name, (root != relation).then_some((root.0, table)), via_root)
+            });
+            let chosen = resync::distinct(chosen);
+            for Chosen { relation, root, table, .. } in &chosen {
+                self.read_anew(Oid(*relation), (*root).map(Oid), table.clone(), true);
             }
-            told
+            chosen.iter().map(ToString::to_string).collect()
         });
         // Who asked may have gone.
         let _ = answer.send(answered);
+    }
+
+    /// A table, or a leaf of `root`, is to be read; what was read of it before counts no more.
+    pub(super) fn read_anew(&mut self, subject: Oid, root: Option<Oid>, table: String, supersedes: bool) {
+        self.beside.is_idle = false;
+        self.beside.begun.insert(subject.0);
+        self.context.shared.snapshot_known(&table, &TableSnapshot::default());
+        self.beside.snapshots.read_anew(subject, root, table.clone(), supersedes);
+        let (relation, root, anew) = (subject.0, root.map(|root| root.0), true);
+        self.events.push(Event::SnapshotStart { table, relation, root, supersedes, anew });
+        self.something_to_cut();
+    }
+
+    /// The rows of a leaf are to be read that was attached. By way of the root its rows do not tell that they are its own, so that
+    /// none can be superseded alone.
+    pub(super) fn read_leaf(&mut self, leaf: Oid, root: Oid) {
+        let (table, partition) = (self.fold.display_name(root), self.fold.display_name(leaf));
+        info!(table, partition, "a partition was attached, its rows are read");
+        if self.reach.via_root && self.fold.is_keyless(root) {
+            self.read_anew(root, None, table, true);
+        } else {
+            self.read_anew(leaf, Some(root), partition, !self.reach.via_root);
+        }
     }
 
     async fn place(&mut self, relation: &Announced) -> Result<Option<Placement>> {
@@ -195,19 +227,25 @@ impl Streaming<'_> {
     }
 
     fn end_snapshot(&mut self, end: End) -> Result<()> {
-        let End { root, table, lsn, time_unix_micros, rows, supersedes, reason } = end;
-        self.beside.begun.remove(&root.0);
+        let End { subject, root, table, lsn, time_unix_micros, rows, supersedes, reason } = end;
+        if !self.beside.begun.remove(&subject.0) {
+            // A leaf that was detached meanwhile; that counts.
+            return Ok(());
+        }
         self.context.shared.snapshot_ended(&table, rows, reason.as_deref());
         if let Some(relations) = supersedes.filter(|_| reason.is_none()) {
-            self.mark((root, &relations), lsn, time_unix_micros)?;
+            match root {
+                Some(root) => self.mark_relations(root, &relations, lsn, time_unix_micros)?,
+                None => self.mark_table(subject, &relations, lsn, time_unix_micros)?,
+            }
         }
-        self.events.push(Event::SnapshotEnd { table, relation: root.0, lsn, rows, reason });
+        self.events.push(Event::SnapshotEnd { table, relation: subject.0, lsn, rows, reason });
         self.something_to_cut();
         Ok(())
     }
 
-    /// Writes the rows that say that older rows of these relations count no more.
-    fn mark(&mut self, (root, relations): (Oid, &[Oid]), lsn: Lsn, time_unix_micros: i64) -> Result<()> {
+    /// Writes the rows that say that older rows of a table count no more, of whose relations these were read.
+    fn mark_table(&mut self, root: Oid, relations: &[Oid], lsn: Lsn, time_unix_micros: i64) -> Result<()> {
         let mut relations = relations.to_vec();
         let placed = &self.beside.placed;
         // Rows of leaves come under their own names or, via the root, under its name; of parts that an earlier run read nobody knows.
@@ -216,8 +254,19 @@ impl Streaming<'_> {
         {
             relations.push(root);
         }
+        self.mark_relations(root, &relations, lsn, time_unix_micros)
+    }
+
+    /// Writes the rows that say that older rows of these relations of a table count no more.
+    pub(super) fn mark_relations(
+        &mut self,
+        root: Oid,
+        relations: &[Oid],
+        lsn: Lsn,
+        time_unix_micros: i64,
+    ) -> Result<()> {
         // A table that is in no file has nothing that could count.
-        let Some((table, plans)) = self.fold.place_markers(root, &relations) else { return Ok(()) };
+        let Some((table, plans)) = self.fold.place_markers(root, relations) else { return Ok(()) };
         let Some(schema) = plans.first().map(|plan| Arc::clone(&plan.schema)) else { return Ok(()) };
         let mut builder = BatchBuilder::new(Arc::clone(&schema));
         let stamp =
@@ -237,7 +286,7 @@ impl Streaming<'_> {
     }
 
     /// The open cut has something that is not of the stream.
-    fn something_to_cut(&mut self) {
+    pub(super) fn something_to_cut(&mut self) {
         if self.cut_begun.is_none() {
             self.cut_begun = Some(std::time::Instant::now());
         }
@@ -246,7 +295,8 @@ impl Streaming<'_> {
     /// Ends the run if all that was asked for is here.
     pub(super) fn drain_if_done(&mut self) -> Result<()> {
         let is_reached = self.target.is_some_and(|target| self.positions.clean >= target);
-        if self.phase == Phase::Streaming && is_reached && self.beside.is_idle {
+        let is_settled = self.beside.is_idle && self.partitions.is_settled;
+        if self.phase == Phase::Streaming && is_reached && is_settled {
             return self.begin_drain("everything asked for is here", None);
         }
         Ok(())

@@ -12,6 +12,7 @@ fn shape(names: &[&str], filters: &[&str]) -> Shape {
         schema: "we.ird".to_owned(),
         name: "a \"b\"".to_owned(),
         announced: Oid(16_400),
+        root: Oid(16_400),
         filenode: 16_400,
         has_blocks: true,
         definition: 0,

@@ -1,0 +1,262 @@
+//! Looking for partitions that were attached, detached or dropped: the stream tells of none of it.
+//!
+//! Owns: what was seen last, and the comparison with what the catalogs have.
+//! Does not: touch the fold or the log, or read a row; it tells the loop of the stream (`streaming::partitions`).
+//! Holds: what changed is told once the stream has come to where it was seen, so that everything from before is folded. A change counts as seen
+//! only when the loop has it for the log.
+//! Fails: never as a whole; a look that fails is made again with the next one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgoutput::{Lsn, Oid};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tables::lineage::Facts;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::error::Result;
+use crate::source::partitions::{self, Attached};
+use crate::source::{ConnectOptions, Sql, catalog, connect_sql};
+
+/// What the loop of the stream is told.
+pub(super) enum News {
+    /// Leaves as they are now: the stream may bring rows of new ones before it comes to where they were seen.
+    Early(Facts),
+    /// Something changed. Answered once the loop has it for the log.
+    Changed(Changes, oneshot::Sender<()>),
+    /// Everything that there was at the start is told.
+    Settled,
+}
+
+/// What changed since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// All of it had happened when the stream came here.
+    pub(super) lsn: Lsn,
+    /// For the log: what is there now, and by which transaction.
+    pub(super) attached: Vec<(u32, u32)>,
+    /// For the log: what is no partition any more.
+    pub(super) gone: Vec<u32>,
+    /// What is no leaf any more of what it was a leaf of.
+    pub(super) detached: Vec<(Oid, Existence)>,
+    /// What the catalogs say of what was attached, and of all leaves below it.
+    pub(super) facts: Facts,
+    /// Leaves of which the lake may not have all rows.
+    pub(super) to_read: Vec<Oid>,
+}
+
+/// Whether a former partition exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Existence {
+    /// As a table of its own, or as a partition of another.
+    Exists,
+    /// It was dropped.
+    Dropped,
+}
+
+/// The task beside the stream; it ends when this is dropped.
+pub(super) struct Partitions {
+    pub(super) news: mpsc::Receiver<News>,
+    looks: mpsc::UnboundedSender<()>,
+    _task: JoinSet<()>,
+}
+
+impl Partitions {
+    /// Starts the task. `seen` is what the log has.
+    pub(super) fn start(options: ConnectOptions, refresh: Duration, seen: &BTreeMap<u32, u32>) -> Partitions {
+        let (news, received) = mpsc::channel(4);
+        let (looks, asked) = mpsc::unbounded_channel();
+        let mut task = JoinSet::new();
+        let seen = seen.iter().map(|(partition, by)| (Oid(*partition), *by)).collect();
+        task.spawn(Watch { options, refresh, seen, fingerprint: None, news, looks: asked }.run());
+        Partitions { news: received, looks, _task: task }
+    }
+
+    /// Looks at once.
+    pub(super) fn look(&self) {
+        // The task may have ended; the loop hears of that from `news`.
+        let _ = self.looks.send(());
+    }
+}
+
+struct Watch {
+    options: ConnectOptions,
+    refresh: Duration,
+    seen: FxHashMap<Oid, u32>,
+    /// Of the last look.
+    fingerprint: Option<String>,
+    news: mpsc::Sender<News>,
+    looks: mpsc::UnboundedReceiver<()>,
+}
+
+/// Why a look ended early.
+enum Stop {
+    /// Nobody listens any more.
+    Gone,
+    Failed(crate::error::Error),
+}
+
+impl From<crate::error::Error> for Stop {
+    fn from(error: crate::error::Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+impl Watch {
+    async fn run(mut self) {
+        let mut is_settled = false;
+        let mut session = None;
+        loop {
+            match self.look(&mut session).await {
+                Ok(()) if !is_settled => {
+                    is_settled = true;
+                    if self.news.send(News::Settled).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(()) => {}
+                Err(Stop::Gone) => return,
+                Err(Stop::Failed(error)) => {
+                    session = None;
+                    warn!(
+                        error = error.chain(),
+                        hint = error.hint_text(),
+                        "partitions cannot be looked at, and are looked at again"
+                    );
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.refresh) => {}
+                asked = self.looks.recv() => if asked.is_none() { return },
+            }
+            while self.looks.try_recv().is_ok() {}
+        }
+    }
+
+    async fn look(&mut self, session: &mut Option<Sql>) -> Result<(), Stop> {
+        let sql = match session {
+            Some(sql) if !sql.is_closed() => sql,
+            session => {
+                let sql = connect_sql(&self.options).await?;
+                sql.execute("wait for locks", &format!("SET lock_timeout = {LOCK_WAIT_MILLIS}")).await?;
+                session.insert(sql)
+            }
+        };
+        let fingerprint = partitions::fingerprint(sql).await?;
+        if self.fingerprint.as_ref() == Some(&fingerprint) {
+            return Ok(());
+        }
+        let found = partitions::attached(sql).await?;
+        let changes = self.compare(sql, &found).await?;
+        if changes.is_nothing() {
+            self.fingerprint = Some(fingerprint);
+            return Ok(());
+        }
+        debug!(
+            attached = changes.attached.len(),
+            gone = changes.gone.len(),
+            to_read = changes.to_read.len(),
+            "partitions changed"
+        );
+        let early = Facts { leaves: changes.facts.leaves.clone(), ..Facts::default() };
+        self.news.send(News::Early(early)).await.map_err(|_| Stop::Gone)?;
+        let mut known: FxHashSet<Oid> = found.iter().map(|found| found.partition).collect();
+        let (attached, gone) = (changes.attached.clone(), changes.gone.clone());
+        let (done, mut is_done) = oneshot::channel();
+        self.news.send(News::Changed(changes, done)).await.map_err(|_| Stop::Gone)?;
+        // The stream may be hours behind; what appears meanwhile may be gone when it comes here.
+        loop {
+            match tokio::time::timeout(self.refresh, &mut is_done).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return Err(Stop::Gone),
+                Err(_elapsed) => self.look_early(sql, &mut known).await?,
+            }
+        }
+        self.seen.extend(attached.into_iter().map(|(partition, by)| (Oid(partition), by)));
+        for partition in gone {
+            self.seen.remove(&Oid(partition));
+        }
+        self.fingerprint = Some(fingerprint);
+        Ok(())
+    }
+
+    async fn look_early(&self, sql: &Sql, known: &mut FxHashSet<Oid>) -> Result<(), Stop> {
+        let found = partitions::attached(sql).await?.into_iter().map(|found| found.partition);
+        let fresh: Vec<Oid> = found.filter(|partition| !known.contains(partition)).collect();
+        for fresh in fresh.chunks(RELATIONS_A_QUERY) {
+            let Facts { leaves, .. } = catalog::facts_for(sql, fresh, &[], &[]).await?;
+            known.extend(fresh);
+            let early = Facts { leaves, ..Facts::default() };
+            self.news.send(News::Early(early)).await.map_err(|_| Stop::Gone)?;
+        }
+        Ok(())
+    }
+
+    async fn compare(&self, sql: &Sql, found: &[Attached]) -> Result<Changes> {
+        let mut changes = Changes::default();
+        let mut anew = Vec::new();
+        let mut fresh = FxHashSet::default();
+        for Attached { partition, by } in found {
+            match self.seen.get(partition) {
+                Some(known) if known == by => continue,
+                Some(_) => {}
+                None => {
+                    fresh.insert(*partition);
+                }
+            }
+            anew.push(*partition);
+            changes.attached.push((partition.0, *by));
+        }
+        let there: FxHashSet<Oid> = found.iter().map(|found| found.partition).collect();
+        let gone: Vec<Oid> = self.seen.keys().copied().filter(|oid| !there.contains(oid)).collect();
+        for anew in anew.chunks(RELATIONS_A_QUERY) {
+            let facts = catalog::facts_for(sql, anew, &[], &[]).await?;
+            changes.facts.roots.extend(facts.roots);
+            changes.facts.leaves.extend(facts.leaves);
+            changes.facts.types.extend(facts.types);
+            let below = partitions::leaves_below(sql, anew).await?;
+            // A leaf below a partition that was attached as a whole may have been known as somebody else's.
+            let moved: Vec<Oid> = below
+                .iter()
+                .filter(|(leaf, top)| leaf != top && !fresh.contains(leaf))
+                .map(|(leaf, _)| *leaf)
+                .collect();
+            changes.facts.leaves.extend(catalog::facts_for(sql, &moved, &[], &[]).await?.leaves);
+            let leaves: Vec<Oid> = below.into_iter().map(|(leaf, _)| leaf).collect();
+            let empty: FxHashSet<Oid> = partitions::empty(sql, &leaves).await?.into_iter().collect();
+            // An empty one that was there before may have had rows.
+            changes
+                .to_read
+                .extend(leaves.into_iter().filter(|leaf| !(empty.contains(leaf) && fresh.contains(leaf))));
+        }
+        changes.to_read.sort_unstable();
+        changes.to_read.dedup();
+        for gone in gone.chunks(RELATIONS_A_QUERY) {
+            let below = partitions::leaves_below(sql, gone).await?;
+            let exist: FxHashSet<Oid> = partitions::existing(sql, gone).await?.into_iter().collect();
+            let existence =
+                |oid: &Oid| if exist.contains(oid) { Existence::Exists } else { Existence::Dropped };
+            changes.gone.extend(gone.iter().map(|oid| oid.0));
+            changes.detached.extend(gone.iter().map(|oid| (*oid, existence(oid))));
+            // Of a partition that was detached with all below it. They are still partitions, of what was detached.
+            let still = below.into_iter().filter(|(leaf, top)| leaf != top && there.contains(leaf));
+            changes.detached.extend(still.map(|(leaf, _)| (leaf, Existence::Exists)));
+        }
+        // Asked last: all of the above had happened before.
+        changes.lsn = catalog::written_lsn(sql).await?.unwrap_or_default();
+        Ok(changes)
+    }
+}
+
+impl Changes {
+    fn is_nothing(&self) -> bool {
+        self.attached.is_empty() && self.gone.is_empty()
+    }
+}
+
+const RELATIONS_A_QUERY: usize = 5_000;
+
+/// How long somebody else's lock on a partition is waited for.
+const LOCK_WAIT_MILLIS: u32 = 5_000;

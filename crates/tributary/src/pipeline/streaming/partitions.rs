@@ -1,0 +1,206 @@
+//! What the loop of the stream does when partitions were attached, detached or dropped.
+//!
+//! Owns: changes that were found and wait for the stream to come to where they were found.
+//! Does not: look at the catalogs (`pipeline::partitions`), or read rows (`pipeline::snapshots`).
+//! Holds: when a leaf is detached, all its changes from before are folded and none is half here. What is said of a change, what is marked, and what is
+//! to be read enter the log together.
+//! Fails: as the fold does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lake::log::{Event, State as LogState};
+use pgoutput::Oid;
+use tables::lineage::Facts;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Streaming;
+use crate::clock;
+use crate::config::{OnAttach, OnGone, SnapshotMode};
+use crate::error::{Error, Result};
+use crate::pipeline::Context;
+use crate::pipeline::partitions::{Changes, Existence, News, Partitions};
+
+/// The partitions, as the loop sees them.
+pub(super) struct Watched {
+    pub(super) task: Partitions,
+    waiting: Option<(Changes, oneshot::Sender<()>)>,
+    /// Everything that had changed when the stream began is known.
+    pub(super) is_settled: bool,
+}
+
+impl Watched {
+    pub(super) fn start(context: &Context, state: &LogState) -> Watched {
+        let (options, refresh) = (context.catalog_options.clone(), context.config.partitions.refresh);
+        let task = Partitions::start(options, refresh, &state.partitions);
+        Watched { task, waiting: None, is_settled: false }
+    }
+
+    /// Whether the stream has to come to a position.
+    pub(super) fn awaits_stream(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
+/// Leaves that have the same root and the same end.
+type Ends = BTreeMap<(Oid, Existence), BTreeSet<Oid>>;
+
+impl Streaming<'_> {
+    pub(super) fn on_partitions(&mut self, news: Option<News>) -> Result<()> {
+        match news.ok_or_else(|| Error::bug("the task that looks at partitions ended"))? {
+            News::Early(facts) => self.learn_early(facts),
+            News::Changed(changes, done) => {
+                self.partitions.waiting = Some((changes, done));
+                self.settle_partitions()?;
+            }
+            News::Settled => {
+                self.partitions.is_settled = true;
+                self.drain_if_done()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves that nobody knew. What was known as something else is that, up to where it changed.
+    fn learn_early(&mut self, mut facts: Facts) {
+        let fold = &self.fold;
+        facts.leaves.retain(|leaf| {
+            fold.root_of(leaf.oid) == leaf.oid
+                && fold.table_of(leaf.oid).is_none()
+                && fold.is_wanted_root(leaf.root)
+        });
+        facts.roots.clear();
+        self.fold.learn(facts);
+    }
+
+    /// Takes what changed once the stream is there, between two transactions.
+    pub(super) fn settle_partitions(&mut self) -> Result<()> {
+        let is_there = |(changes, _): &mut (Changes, _)| changes.lsn <= self.positions.clean;
+        if self.fold.in_transaction() || self.replay.is_some() {
+            return Ok(());
+        }
+        let Some((changes, done)) = self.partitions.waiting.take_if(is_there) else { return Ok(()) };
+        self.partitions_changed(changes)?;
+        // The task may be gone.
+        let _ = done.send(());
+        Ok(())
+    }
+
+    fn partitions_changed(&mut self, changes: Changes) -> Result<()> {
+        let Changes { lsn: _, attached, gone, detached, facts, to_read } = changes;
+        let config = &self.context.config;
+        if !config.partitions.folds_to_root() {
+            // Every partition is a table of its own.
+            self.beside.snapshots.look();
+            self.events.push(Event::Partitions { attached, gone });
+            self.something_to_cut();
+            return Ok(());
+        }
+        let (reads, reads_tables) = (
+            config.partitions.on_attach == OnAttach::Backfill,
+            config.snapshot.mode == SnapshotMode::Initial,
+        );
+        let mut ends = Ends::new();
+        let mut end = |root: Oid, leaf: Oid, existence| {
+            ends.entry((root, existence)).or_default().insert(leaf);
+        };
+        for (leaf, existence) in detached {
+            let root = self.fold.root_of(leaf);
+            if root != leaf {
+                end(root, leaf, existence);
+            }
+        }
+        for leaf in &facts.leaves {
+            let root = self.fold.root_of(leaf.oid);
+            if root != leaf.oid && root != leaf.root {
+                end(root, leaf.oid, Existence::Exists);
+            }
+        }
+        // Tables of their own that appear or come back: all of their rows have to be read.
+        let mut has_new_tables = false;
+        for ((root, existence), leaves) in ends {
+            has_new_tables |= existence == Existence::Exists;
+            self.detach(root, existence, leaves)?;
+        }
+        let Facts { mut leaves, mut roots, types, .. } = facts;
+        roots.retain(|root| self.reach.is_open && !self.fold.is_known(root.oid));
+        let new_roots: BTreeSet<Oid> = roots.iter().map(|root| root.oid).collect();
+        has_new_tables |= !new_roots.is_empty();
+        leaves.retain(|leaf| self.fold.is_wanted_root(leaf.root) || new_roots.contains(&leaf.root));
+        self.fold.learn(Facts { roots, leaves, types, ..Facts::default() });
+        for leaf in to_read.into_iter().filter(|_| reads) {
+            let root = self.fold.root_of(leaf);
+            // What is new as a whole is read as a whole.
+            if root != leaf && self.fold.is_wanted_root(root) && !(reads_tables && new_roots.contains(&root))
+            {
+                self.read_leaf(leaf, root);
+            }
+        }
+        if has_new_tables && self.reach.is_open {
+            self.beside.snapshots.look();
+        }
+        if !(attached.is_empty() && gone.is_empty()) {
+            self.events.push(Event::Partitions { attached, gone });
+            self.something_to_cut();
+        }
+        Ok(())
+    }
+
+    /// Leaves are nobody's leaves from here on.
+    fn detach(&mut self, root: Oid, existence: Existence, leaves: BTreeSet<Oid>) -> Result<()> {
+        let partitions = &self.context.config.partitions;
+        let policy = match existence {
+            Existence::Exists => partitions.on_detach,
+            Existence::Dropped => partitions.on_drop,
+        };
+        let is_wanted = self.fold.is_wanted_root(root);
+        // Rows that come by way of the root do not tell their leaf.
+        let is_marked = policy == OnGone::Mark && !self.reach.via_root && is_wanted;
+        let (lsn, commit_time) = (self.positions.clean, self.positions.commit_time);
+        let relations: Vec<Oid> = leaves.into_iter().collect();
+        if is_marked {
+            let time_unix_micros = commit_time.unwrap_or_else(clock::unix_micros);
+            self.mark_relations(root, &relations, lsn, time_unix_micros)?;
+        }
+        let mut named = Vec::with_capacity(relations.len());
+        for leaf in relations {
+            if let Some((_, name)) = self.fold.detach(leaf) {
+                named.push((leaf.0, name));
+            }
+            self.beside.forget_leaf(leaf);
+            if existence == Existence::Exists && self.fold.table_of(leaf).is_some() && self.reach.is_open {
+                // It goes on as the table of its own that it was before, and that lacks what came meanwhile.
+                let table = self.fold.display_name(leaf);
+                self.read_anew(leaf, None, table, true);
+            }
+        }
+        if !is_wanted {
+            return Ok(());
+        }
+        let table = self.fold.display_name(root);
+        let dropped = existence == Existence::Dropped;
+        let (count, first) = (named.len(), named.first().map_or("", |(_, name)| name));
+        if policy == OnGone::Mark && !is_marked {
+            warn!(
+                table,
+                partitions = count,
+                first,
+                dropped,
+                "partitions are gone; with publish_via_partition_root their rows cannot be told from others and stay: tributary resync"
+            );
+        } else {
+            info!(table, partitions = count, first, dropped, marked = is_marked, "partitions are gone");
+        }
+        self.events.push(Event::Detach {
+            table,
+            root: root.0,
+            leaves: named,
+            dropped,
+            lsn,
+            commit_ts: commit_time.map(lake::time::rfc3339),
+            marked: is_marked,
+        });
+        self.something_to_cut();
+        Ok(())
+    }
+}

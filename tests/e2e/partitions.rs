@@ -1,0 +1,189 @@
+//! Partitions that come, go and change their place.
+//!
+//! Owns: attached, detached, dropped, swapped and renamed partitions, with and without rows, while the daemon runs, is killed, or is down.
+//! Does not: change columns (`ddl`), or count what it costs.
+//! Holds: with the policy `mark` the current state of every root is the source's; with `keep` what was detached stays.
+//! Fails: with the oracle's differences.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::daemon::{FAULTS, Settings};
+use testkit::partitions::{self, Partitions};
+use testkit::random::Random;
+use testkit::wait::{pause, seconds};
+use testkit::{Cluster, Pipeline, Stage, scenario};
+
+use crate::rig;
+
+/// T29, T30, T31
+#[test]
+fn what_is_attached_is_read_and_what_is_detached_is_marked() -> Result<()> {
+    lives(15, false)
+}
+
+#[test]
+fn what_is_attached_is_read_in_postgres_18() -> Result<()> {
+    lives(18, false)
+}
+
+/// Of what is detached nothing is marked there, so that nothing is detached for good.
+#[test]
+fn what_is_attached_is_read_via_root() -> Result<()> {
+    lives(16, true)
+}
+
+fn lives(version: u32, via_root: bool) -> Result<()> {
+    scenario(seconds(180), async |stage| {
+        let cluster = Cluster::start(stage, version, &[]).await?;
+        partitions::create(&cluster, via_root).await?;
+        let pipeline = marking(stage, &cluster, "initial").await?;
+        finish(stage, &cluster, &pipeline).await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        let attach = "create table flat_2 (v text, id bigint not null, tenant int not null, doc text, part int not null, primary key (id, tenant, part));
+            insert into flat_2 select 'filled', g, 2, repeat('d', 3000), 0 from generate_series(1, 20) g;
+            alter table flat attach partition flat_2 for values in (2);
+            update flat set v = 'changed' where id < 5;
+            create table keyless_2 (like keyless); alter table keyless_2 replica identity full;
+            insert into keyless_2 select 1, 2, 0, 'twice', null from generate_series(1, 3);
+            alter table keyless attach partition keyless_2 for values in (2);
+            delete from keyless where ctid in (select ctid from keyless where tenant = 2 limit 1)";
+        cluster.execute(attach).await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
+        settle(&pipeline, "attached, its rows are read", 2).await?;
+        finish_running(stage, &cluster, &pipeline, &mut daemon).await?;
+
+        // Rows that are written while a partition is none are in no stream.
+        let mut daemon = pipeline.start_streaming().await?;
+        let again = "alter table flat detach partition flat_2; delete from flat_2 where id = 7; insert into flat_2 values ('apart', 70, 2, null, 0);
+            update flat_2 set v = 'apart' where id = 8; alter table flat attach partition flat_2 for values in (2);
+            alter table deep detach partition deep_1; delete from deep_1 where id = -5; alter table deep attach partition deep_1 for values in (1)";
+        cluster.execute(again).await?;
+        let read = if via_root { 3 } else { 4 };
+        settle(&pipeline, "attached, its rows are read", read).await?;
+        finish_running(stage, &cluster, &pipeline, &mut daemon).await?;
+        if via_root {
+            return Ok(());
+        }
+
+        // All of this while nobody looks.
+        let down = "drop table flat_1_n0; alter table keyless detach partition keyless_2; alter table deep_1 detach partition deep_1_part_0a;
+            create table flat_3 partition of flat for values in (3); insert into flat values (1, 3, 0, 'new', 'd');
+            insert into flat_2 values ('rest', 71, 2, null, 0);
+            create table flat_1_n0 partition of flat for values in (1); insert into flat values (-1, 1, 0, 'same name', 'd')";
+        cluster.execute(down).await?;
+        finish(stage, &cluster, &pipeline).await?;
+        let log = pipeline.run(&["inspect", "log"]).await?.success()?.text();
+        for line in
+            ["1 leaves of public.flat were dropped before", "1 leaves of public.deep were detached before"]
+        {
+            ensure!(log.contains(line), "`{line}` is not in the log: {log}");
+        }
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
+/// The archive of what was dropped stays, whatever takes its name.
+#[test]
+fn what_is_kept_stays() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 17, &[]).await?;
+        partitions::create(&cluster, false).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
+            settings.snapshot = "initial";
+            settings.refresh = "1s";
+        })
+        .await?;
+        finish(stage, &cluster, &pipeline).await?;
+        let swap = "drop table flat_1_n0; create table flat_1_n0 (like flat including all); insert into flat_1_n0 values (1, 1, 0, 'next', 'd');
+            alter table flat attach partition flat_1_n0 for values in (1); truncate flat_1_n0; insert into flat values (2, 1, 0, 'last', 'd')";
+        cluster.execute(swap).await?;
+        pipeline.run_within(&["run", "--until", "now"], seconds(60)).await?.success()?;
+        // As if nothing had been dropped.
+        cluster.execute("insert into flat select g, 1, g % 4, 'before', repeat('x', 3000) from generate_series(-100, -1) g").await?;
+        let flat = ["--lax", "--renamed-leaves", "--table", "public.flat"];
+        rig::compare(stage, &cluster, &pipeline, &flat).await?;
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
+#[test]
+fn a_storm_of_partitions_on_postgres_14() -> Result<()> {
+    storm(14)
+}
+
+#[test]
+fn a_storm_of_partitions_on_postgres_18() -> Result<()> {
+    storm(18)
+}
+
+fn storm(version: u32) -> Result<()> {
+    scenario(seconds(240), async |stage| {
+        let seed = rig::seed(stage)?;
+        let mut random = Random::new(seed ^ 1);
+        let cluster = Cluster::start(stage, version, &["wal_sender_timeout = 10s"]).await?;
+        partitions::create(&cluster, false).await?;
+        let pipeline = marking(stage, &cluster, "initial").await?;
+        let mut storm = Partitions::new(&cluster, seed);
+        let kills = async {
+            for _ in 0..KILLS {
+                let mut daemon = pipeline.start()?;
+                pause(Duration::from_millis(random.between(1000, 5000))).await;
+                let ended = daemon.exited()?;
+                ensure!(ended.is_none(), "the daemon ended with {ended:?}: {}", daemon.tail());
+                daemon.kill()?;
+            }
+            Ok(())
+        };
+        storm.during(seconds(20), kills).await?;
+        stage.say(storm.done());
+        finish(stage, &cluster, &pipeline).await?;
+        pipeline.refuse_unexpected_lines(&[FAULTS, STORM_FAULTS].concat())
+    })
+}
+
+async fn marking(stage: &Stage, cluster: &Cluster, snapshot: &'static str) -> Result<Pipeline> {
+    let settings = |settings: &mut Settings| {
+        settings.snapshot = snapshot;
+        settings.on_gone = "mark";
+        settings.refresh = "1s";
+    };
+    rig::pipeline(stage, cluster, rig::directory(stage), settings).await
+}
+
+/// Waits until the log file has a line so many times.
+async fn settle(pipeline: &Pipeline, line: &str, times: usize) -> Result<()> {
+    for _ in 0..300 {
+        if pipeline.log()?.matches(line).count() >= times {
+            return Ok(());
+        }
+        pause(Duration::from_millis(100)).await;
+    }
+    let log = pipeline.log()?;
+    Err(anyhow::anyhow!("`{line}` does not come {times} times")).with_context(|| log)
+}
+
+async fn finish_running(
+    stage: &Stage,
+    cluster: &Cluster,
+    pipeline: &Pipeline,
+    daemon: &mut testkit::daemon::Daemon,
+) -> Result<()> {
+    daemon.stop().await?;
+    finish(stage, cluster, pipeline).await
+}
+
+async fn finish(stage: &Stage, cluster: &Cluster, pipeline: &Pipeline) -> Result<()> {
+    pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
+    let mut options = vec!["--lax", "--renamed-leaves"];
+    for table in ["public.flat", "public.deep", "public.keyless"] {
+        options.extend(["--table", table]);
+    }
+    rig::compare(stage, cluster, pipeline, &options).await
+}
+
+const KILLS: usize = 5;
+
+/// What a storm does to the reading of partitions.
+const STORM_FAULTS: &[&str] =
+    &["a part of the snapshot is tried again", "partitions cannot be looked at", "the snapshot"];
