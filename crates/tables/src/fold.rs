@@ -409,6 +409,11 @@ impl Fold {
         (self.lineage.has_root(root) || self.table_of.contains_key(&root)) && self.is_selected(root)
     }
 
+    /// Every relation that is a leaf as far as is known, in no order.
+    pub fn leaves(&self) -> impl Iterator<Item = Oid> {
+        self.lineage.relations().filter(|relation| self.lineage.is_leaf(*relation))
+    }
+
     /// Whether the catalogs, or an earlier run, told of it.
     pub fn is_known(&self, relation: Oid) -> bool {
         self.lineage.name(relation).is_some() || self.table_of.contains_key(&relation)

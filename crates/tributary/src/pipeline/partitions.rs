@@ -59,36 +59,43 @@ pub(super) enum Existence {
 /// The task beside the stream; it ends when this is dropped.
 pub(super) struct Partitions {
     pub(super) news: mpsc::Receiver<News>,
-    looks: mpsc::UnboundedSender<()>,
+    looks: mpsc::UnboundedSender<Vec<Oid>>,
     _task: JoinSet<()>,
 }
 
 impl Partitions {
-    /// Starts the task. `seen` is what the log has.
-    pub(super) fn start(options: ConnectOptions, refresh: Duration, seen: &BTreeMap<u32, u32>) -> Partitions {
+    /// Starts the task. `seen` is what the log has; `leaves` are those that the fold knows.
+    pub(super) fn start(
+        options: ConnectOptions,
+        refresh: Duration,
+        seen: &BTreeMap<u32, u32>,
+        leaves: impl Iterator<Item = Oid>,
+    ) -> Partitions {
         let (news, received) = mpsc::channel(4);
         let (looks, asked) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
-        let seen = seen.iter().map(|(partition, by)| (Oid(*partition), *by)).collect();
+        let unseen = leaves.map(|leaf| (leaf, ATTACHED_BY_NOBODY));
+        let seen = unseen.chain(seen.iter().map(|(partition, by)| (Oid(*partition), *by))).collect();
         task.spawn(Watch { options, refresh, seen, fingerprint: None, news, looks: asked }.run());
         Partitions { news: received, looks, _task: task }
     }
 
-    /// Looks at once.
-    pub(super) fn look(&self) {
+    /// Looks at once, since the stream brought rows of these leaves that nobody knew.
+    pub(super) fn look(&self, leaves: Vec<Oid>) {
         // The task may have ended; the loop hears of that from `news`.
-        let _ = self.looks.send(());
+        let _ = self.looks.send(leaves);
     }
 }
 
 struct Watch {
     options: ConnectOptions,
     refresh: Duration,
+    /// By whom each was attached; [`ATTACHED_BY_NOBODY`] if that is not known, so that it is looked at.
     seen: FxHashMap<Oid, u32>,
     /// Of the last look.
     fingerprint: Option<String>,
     news: mpsc::Sender<News>,
-    looks: mpsc::UnboundedReceiver<()>,
+    looks: mpsc::UnboundedReceiver<Vec<Oid>>,
 }
 
 /// Why a look ended early.
@@ -129,9 +136,22 @@ impl Watch {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.refresh) => {}
-                asked = self.looks.recv() => if asked.is_none() { return },
+                asked = self.looks.recv() => match asked {
+                    Some(leaves) => self.note(leaves),
+                    None => return,
+                },
             }
-            while self.looks.try_recv().is_ok() {}
+            while let Ok(leaves) = self.looks.try_recv() {
+                self.note(leaves);
+            }
+        }
+    }
+
+    /// Leaves that the fold knows, and nobody here.
+    fn note(&mut self, leaves: impl IntoIterator<Item = Oid>) {
+        self.fingerprint = None;
+        for leaf in leaves {
+            self.seen.entry(leaf).or_insert(ATTACHED_BY_NOBODY);
         }
     }
 
@@ -165,24 +185,27 @@ impl Watch {
         let mut known: FxHashSet<Oid> = found.iter().map(|found| found.partition).collect();
         let (attached, gone) = (changes.attached.clone(), changes.gone.clone());
         let (done, mut is_done) = oneshot::channel();
+        let mut early = Vec::new();
         self.news.send(News::Changed(changes, done)).await.map_err(|_| Stop::Gone)?;
         // The stream may be hours behind; what appears meanwhile may be gone when it comes here.
         loop {
             match tokio::time::timeout(self.refresh, &mut is_done).await {
                 Ok(Ok(())) => break,
                 Ok(Err(_)) => return Err(Stop::Gone),
-                Err(_elapsed) => self.look_early(sql, &mut known).await?,
+                Err(_elapsed) => early.extend(self.look_early(sql, &mut known).await?),
             }
         }
         self.seen.extend(attached.into_iter().map(|(partition, by)| (Oid(partition), by)));
         for partition in gone {
             self.seen.remove(&Oid(partition));
         }
+        self.note(early);
         self.fingerprint = Some(fingerprint);
         Ok(())
     }
 
-    async fn look_early(&self, sql: &Sql, known: &mut FxHashSet<Oid>) -> Result<(), Stop> {
+    /// Tells of partitions that appeared meanwhile, and which they are.
+    async fn look_early(&self, sql: &Sql, known: &mut FxHashSet<Oid>) -> Result<Vec<Oid>, Stop> {
         let found = partitions::attached(sql).await?.into_iter().map(|found| found.partition);
         let fresh: Vec<Oid> = found.filter(|partition| !known.contains(partition)).collect();
         for fresh in fresh.chunks(RELATIONS_A_QUERY) {
@@ -191,7 +214,7 @@ impl Watch {
             let early = Facts { leaves, ..Facts::default() };
             self.news.send(News::Early(early)).await.map_err(|_| Stop::Gone)?;
         }
-        Ok(())
+        Ok(fresh)
     }
 
     async fn compare(&self, sql: &Sql, found: &[Attached]) -> Result<Changes> {
@@ -255,6 +278,9 @@ impl Changes {
         self.attached.is_empty() && self.gone.is_empty()
     }
 }
+
+/// `InvalidTransactionId`
+const ATTACHED_BY_NOBODY: u32 = 0;
 
 const RELATIONS_A_QUERY: usize = 5_000;
 

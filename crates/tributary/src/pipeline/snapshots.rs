@@ -63,8 +63,8 @@ pub(super) enum Request {
     Chunk { chunk: Chunk, files: Vec<OpenFile>, losses: Vec<(TableIndex, String, Loss, u64)> },
     /// A table is read, or cannot be.
     End(End),
-    /// Nothing is left to read.
-    Idle,
+    /// Nothing is left to read of what so many orders asked for.
+    Idle { orders: u64 },
 }
 
 /// The end of the snapshot of a table, or of a leaf.
@@ -137,6 +137,8 @@ pub(super) struct Settings {
 pub(super) struct Snapshots {
     pub(super) requests: mpsc::Receiver<Request>,
     orders: mpsc::UnboundedSender<Order>,
+    /// How many were given.
+    given: u64,
     _task: JoinSet<()>,
 }
 
@@ -158,25 +160,36 @@ impl Snapshots {
         let mut task = JoinSet::new();
         let settings = Arc::new(settings);
         let looks = settings.initial;
-        task.spawn(Rounds { settings, known, looks, requests, orders: ordered, points: 0 }.run());
-        Snapshots { requests: received, orders, _task: task }
+        task.spawn(Rounds { settings, known, looks, requests, orders: ordered, obeyed: 0, points: 0 }.run());
+        Snapshots { requests: received, orders, given: 0, _task: task }
     }
 
     /// There may be new tables.
-    pub(super) fn look(&self) {
-        drop(self.orders.send(Order::Look));
+    pub(super) fn look(&mut self) {
+        self.order(Order::Look);
+    }
+
+    /// Whether nobody was given an order after so many.
+    pub(super) fn are_all(&self, orders: u64) -> bool {
+        self.given == orders
+    }
+
+    fn order(&mut self, order: Order) {
+        self.given += 1;
+        // The task may have ended; the loop hears of that from `requests`.
+        let _ = self.orders.send(order);
     }
 
     /// A table, or a leaf of `root`, is to be read anew.
-    pub(super) fn read_anew(&self, subject: Oid, root: Option<Oid>, table: String, supersedes: bool) {
+    pub(super) fn read_anew(&mut self, subject: Oid, root: Option<Oid>, table: String, supersedes: bool) {
         let root = root.map(|root| root.0);
         let snapshot = TableSnapshot { table, root, supersedes, ..TableSnapshot::default() };
-        drop(self.orders.send(Order::Anew(subject, snapshot)));
+        self.order(Order::Anew(subject, snapshot));
     }
 
     /// What was a leaf is not to be read any more.
-    pub(super) fn forget(&self, subject: Oid) {
-        drop(self.orders.send(Order::Forget(subject)));
+    pub(super) fn forget(&mut self, subject: Oid) {
+        self.order(Order::Forget(subject));
     }
 }
 
@@ -189,6 +202,7 @@ struct Rounds {
     looks: bool,
     requests: mpsc::Sender<Request>,
     orders: mpsc::UnboundedReceiver<Order>,
+    obeyed: u64,
     points: u64,
 }
 
@@ -270,7 +284,7 @@ impl Rounds {
                 Ok(false) => {
                     backoff.reset();
                     self.looks = false;
-                    if self.requests.send(Request::Idle).await.is_err() {
+                    if self.requests.send(Request::Idle { orders: self.obeyed }).await.is_err() {
                         return;
                     }
                     let Some(order) = self.orders.recv().await else { return };
@@ -291,6 +305,7 @@ impl Rounds {
     }
 
     fn obey(&mut self, order: &Order) {
+        self.obeyed += 1;
         match order {
             Order::Look => self.looks = self.settings.initial,
             Order::Anew(subject, snapshot) => {
@@ -319,7 +334,12 @@ impl Rounds {
         let sql = connect_sql(&settings.options).await?;
         let facts = self.facts(&sql).await?;
         self.end_what_is_no_leaf(&facts).await?;
-        let wanted = self.wanted(&facts);
+        let mut wanted = self.wanted(&facts);
+        // Rows of a leaf that were read twice at one point would be there twice if they have no key.
+        let roots: BTreeSet<Oid> = wanted.keys().copied().collect();
+        let all = wanted.len();
+        wanted.retain(|_, wanted| wanted.root.is_none_or(|root| !roots.contains(&root)));
+        let is_all = wanted.len() == all;
         if wanted.is_empty() {
             return Ok(false);
         }
@@ -343,7 +363,7 @@ impl Rounds {
         let converts =
             !crate::pipeline::mapping::UNCONVERTED.contains(&catalog::server(&sql).await?.encoding.as_str());
         let is_whole = self.read(&point, Arc::new(sql), converts, tables, work).await?;
-        Ok(!is_whole)
+        Ok(!(is_whole && is_all))
     }
 
     fn running(&self) -> impl Iterator<Item = (Oid, &TableSnapshot)> {

@@ -128,7 +128,7 @@ impl<'c> Streaming<'c> {
         };
         let positions = Positions::at(state.to_lsn);
         let beside = Beside::start(context, &state)?;
-        let partitions = Watched::start(context, &state);
+        let partitions = Watched::start(context, &state, &fold);
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
@@ -533,7 +533,7 @@ impl<'c> Streaming<'c> {
             .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
         if !facts.leaves.is_empty() {
             // Whether it had rows before is for the other task to find out.
-            self.partitions.task.look();
+            self.partitions.task.look(facts.leaves.iter().map(|leaf| leaf.oid).collect());
         }
         self.fold.learn(facts);
         Ok(())
@@ -552,7 +552,7 @@ impl<'c> Streaming<'c> {
                 .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
             if let Difference::Added(members) = publication::compare(&self.publication, &found)? {
                 publication::tell_added(self.context.config.snapshot.mode, members);
-                self.beside.snapshots.look();
+                self.beside.look();
                 self.publication = found.clone();
                 self.events.push(found);
             }

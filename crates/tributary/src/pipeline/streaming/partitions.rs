@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lake::log::{Event, State as LogState};
 use pgoutput::Oid;
+use tables::fold::Fold;
 use tables::lineage::Facts;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -30,9 +31,9 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn start(context: &Context, state: &LogState) -> Watched {
+    pub(super) fn start(context: &Context, state: &LogState, fold: &Fold) -> Watched {
         let (options, refresh) = (context.catalog_options.clone(), context.config.partitions.refresh);
-        let task = Partitions::start(options, refresh, &state.partitions);
+        let task = Partitions::start(options, refresh, &state.partitions, fold.leaves());
         Watched { task, waiting: None, is_settled: false }
     }
 
@@ -91,7 +92,7 @@ impl Streaming<'_> {
         let config = &self.context.config;
         if !config.partitions.folds_to_root() {
             // Every partition is a table of its own.
-            self.beside.snapshots.look();
+            self.beside.look();
             self.events.push(Event::Partitions { attached, gone });
             self.something_to_cut();
             return Ok(());
@@ -137,7 +138,7 @@ impl Streaming<'_> {
             }
         }
         if has_new_tables && self.reach.is_open {
-            self.beside.snapshots.look();
+            self.beside.look();
         }
         if !(attached.is_empty() && gone.is_empty()) {
             self.events.push(Event::Partitions { attached, gone });

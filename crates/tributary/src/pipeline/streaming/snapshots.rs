@@ -93,6 +93,12 @@ impl Beside {
         !self.waiting.is_empty()
     }
 
+    /// There may be new tables to read.
+    pub(super) fn look(&mut self) {
+        self.is_idle = false;
+        self.snapshots.look();
+    }
+
     /// A leaf is none any more: nothing of it is to be read as one.
     pub(super) fn forget_leaf(&mut self, leaf: Oid) {
         if self.begun.remove(&leaf.0) {
@@ -145,7 +151,9 @@ impl Streaming<'_> {
                 self.something_to_cut();
             }
             Request::End(end) => self.end_snapshot(end)?,
-            Request::Idle => {
+            // Whoever was given an order since will say so again.
+            Request::Idle { orders } if !self.beside.snapshots.are_all(orders) => {}
+            Request::Idle { .. } => {
                 self.beside.is_idle = true;
                 self.context.shared.snapshot_planning(false);
                 self.drain_if_done()?;
