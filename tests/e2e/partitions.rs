@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::daemon::{Daemon, FAULTS, Settings};
-use testkit::partitions::{self, Partitions};
+use testkit::partitions::{self, Partitions, Publish};
 use testkit::random::Random;
 use testkit::wait::{pause, seconds};
 use testkit::{Cluster, Pipeline, Stage, scenario};
@@ -19,24 +19,31 @@ use crate::rig;
 /// T29, T30, T31
 #[test]
 fn what_is_attached_is_read_and_what_is_detached_is_marked() -> Result<()> {
-    lives(15, false)
+    lives(15, Publish::Leaves)
 }
 
 #[test]
 fn what_is_attached_is_read_in_postgres_18() -> Result<()> {
-    lives(18, false)
+    lives(18, Publish::Leaves)
 }
 
 /// Of what is detached nothing is marked there, so that nothing is detached for good.
 #[test]
 fn what_is_attached_is_read_via_root() -> Result<()> {
-    lives(16, true)
+    lives(16, Publish::Roots)
 }
 
-fn lives(version: u32, via_root: bool) -> Result<()> {
+/// A detached partition goes on as a table of its own there.
+#[test]
+fn what_is_detached_is_a_table_of_its_own() -> Result<()> {
+    lives(17, Publish::All)
+}
+
+fn lives(version: u32, publish: Publish) -> Result<()> {
+    let via_root = publish == Publish::Roots;
     scenario(seconds(180), async |stage| {
         let cluster = Cluster::start(stage, version, &[]).await?;
-        partitions::create(&cluster, via_root).await?;
+        partitions::create(&cluster, publish).await?;
         let pipeline = marking(stage, &cluster, "initial").await?;
         finish(stage, &cluster, &pipeline).await?;
         let mut daemon = pipeline.start_streaming().await?;
@@ -82,6 +89,11 @@ fn lives(version: u32, via_root: bool) -> Result<()> {
         let log = pipeline.run(&["inspect", "log", "--json"]).await?.success()?.text();
         let gone = log.matches("\"detach\"").count();
         ensure!(gone == 3, "{gone} events of partitions that are gone: {log}");
+        if publish == Publish::All {
+            cluster.execute("insert into keyless_2 select 3, 2, 0, 'alone', null; update deep_1_part_0a set v = 'alone'").await?;
+            pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
+            rig::compare(stage, &cluster, &pipeline, &["--lax", "--renamed-leaves"]).await?;
+        }
         pipeline.refuse_unexpected_lines(&[])
     })
 }
@@ -91,7 +103,7 @@ fn lives(version: u32, via_root: bool) -> Result<()> {
 fn what_is_kept_stays() -> Result<()> {
     scenario(seconds(120), async |stage| {
         let cluster = Cluster::start(stage, 17, &[]).await?;
-        partitions::create(&cluster, false).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
         let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
             settings.snapshot = "initial";
             settings.refresh = "1s";
@@ -125,7 +137,7 @@ fn storm(version: u32) -> Result<()> {
         let seed = rig::seed(stage)?;
         let mut random = Random::new(seed ^ 1);
         let cluster = Cluster::start(stage, version, &["wal_sender_timeout = 10s"]).await?;
-        partitions::create(&cluster, false).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
         let pipeline = marking(stage, &cluster, "initial").await?;
         let mut storm = Partitions::new(&cluster, seed);
         let kills = async {

@@ -130,11 +130,12 @@ fn resync_mends_a_table_under_load() -> Result<()> {
         daemon.wait_until_streaming(seconds(60)).await?;
         wait_until_read(&daemon, seconds(60)).await?;
         // Neither is in the stream: a row that goes, one that comes and one that changes.
-        let unseen = "begin; set local session_replication_role = replica; alter publication tributary drop table ledger, customers;
+        let unseen = "begin; set local session_replication_role = replica; alter publication tributary drop table ledger, customers, orders;
+            delete from orders_0 where id in (select min(id) from orders_0); insert into orders_0 (id, bucket, customer) values (987654321, 0, 'unseen');
             delete from ledger where ctid in (select ctid from ledger limit 5); insert into ledger values (4711, 'unseen', 1, 'm');
             update customers set name = 'unseen' where email in (select email from customers limit 3);
             delete from customers where email in (select max(email) from customers);
-            alter publication tributary add table ledger, customers; commit";
+            alter publication tributary add table ledger, customers, orders; commit";
         cluster.execute(unseen).await?;
         let workload = Workload::new(&cluster, Load { ddl: false, ..Load::new(seed) });
         workload
@@ -142,7 +143,7 @@ fn resync_mends_a_table_under_load() -> Result<()> {
                 let told =
                     pipeline.run(&["resync", "public.ledger", "public.customers", "public.orders_0"]).await?;
                 let told = told.success()?.text();
-                ensure!(told.contains("public.orders (all of it, for public.orders_0)"), "{told}");
+                ensure!(told.lines().any(|line| line == "public.orders_0"), "{told}");
                 pause(seconds(3)).await;
                 wait_until_read(&daemon, seconds(60)).await.map(drop)
             })

@@ -18,13 +18,28 @@ use crate::random::Random;
 use crate::wait;
 use crate::workload::connect;
 
+/// What is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// The partitioned tables, by partition.
+    Leaves,
+    /// The partitioned tables, via the root.
+    Roots,
+    /// All tables, so that detached partitions are tables of their own.
+    All,
+}
+
 /// Makes the database, the tables and their publication.
-pub async fn create(cluster: &Cluster, via_root: bool) -> Result<()> {
+pub async fn create(cluster: &Cluster, publish: Publish) -> Result<()> {
     cluster.execute_in("postgres", &format!("create database {DATABASE}")).await?;
     cluster.execute(SCHEMA).await?;
-    let publish = format!(
-        "create publication tributary for table flat, deep, keyless with (publish_via_partition_root = {via_root})"
-    );
+    let tables = match publish {
+        Publish::Leaves | Publish::Roots => "table flat, deep, keyless",
+        Publish::All => "all tables",
+    };
+    let via_root = publish == Publish::Roots;
+    let publish =
+        format!("create publication tributary for {tables} with (publish_via_partition_root = {via_root})");
     cluster.execute(&publish).await
 }
 

@@ -197,7 +197,11 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
         ];
         let left_out: Vec<&str> = actions.iter().filter(|(_, has)| !has).map(|(action, _)| *action).collect();
         if left_out.is_empty() {
-            let via = if publication.via_root { "via the partition root" } else { "by partition" };
+            let via = if publication.via_root {
+                "via the partition root: rows do not tell their partition, so TRUNCATE, DETACH and DROP of one leave its rows in the lake, and `tributary resync` of one reads its whole table"
+            } else {
+                "by partition"
+            };
             report.ok("publication", format!("{} publishes every action, {via}", publication.name));
         } else {
             report.warn(
