@@ -21,6 +21,9 @@ pub const LOG_PREFIX: &str = "_tributary/log/";
 /// Under which the folded states of the log lie.
 pub const CHECKPOINT_PREFIX: &str = "_tributary/log/_checkpoint/";
 
+/// Under which what they are made of lies.
+pub const CHECKPOINT_PARTS_PREFIX: &str = "_tributary/log/_checkpoint_parts/";
+
 /// A folder of data files: one UTC hour of commit time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -92,6 +95,12 @@ pub fn log_seq(key: &str) -> Option<u64> {
 /// The key of the folded state through a log entry.
 pub fn checkpoint_key(seq: u64) -> String {
     format!("{CHECKPOINT_PREFIX}{seq:020}.json")
+}
+
+/// The key of a part that checkpoints name, from the log entry that it goes up to. Never written twice: two daemons that write a
+/// checkpoint of the same entry have other nonces.
+pub fn checkpoint_part_key(seq: u64, nonce: &str, number: usize) -> String {
+    format!("{CHECKPOINT_PARTS_PREFIX}{seq:020}-{nonce}-{number:04}.json.zst")
 }
 
 /// The key of a version of a table's schema.

@@ -20,13 +20,15 @@ use crate::layout::{self, Partition};
 use crate::retry::transient;
 use crate::store::{Created, Part, Store};
 
+mod checkpoint;
 mod snapshot;
 mod state;
 
+pub use checkpoint::write_checkpoint;
 pub use snapshot::{Chunk, ReadPiece, ReadRelation, Reading, TableSnapshot};
-pub use state::{Lineage, State, TableState, Totals};
+pub use state::{Document, Lineage, State, TableState, Totals};
 
-/// The version of the form of log entries and checkpoints.
+/// The version of the form of log entries.
 pub const FORMAT: u32 = 1;
 
 /// After how many entries the folded state is written beside the log.
@@ -343,9 +345,10 @@ pub async fn append(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
 
 /// The state that the whole log folds to; `None` if there is no log.
 pub async fn load(store: &dyn Store) -> Result<Option<State>, Error> {
-    let mut state = latest_checkpoint(store).await?;
+    let mut state = checkpoint::latest(store).await?;
     let mut after = layout::log_key(state.as_ref().map_or(0, |state| state.seq));
-    loop {
+    // Checkpoints sort behind all entries.
+    while after.as_str() < layout::CHECKPOINT_PREFIX {
         let listed = transient(|| store.list(layout::LOG_PREFIX, Some(&after), LIST_LIMIT)).await?;
         let Some(last) = listed.last() else { break };
         let next_after = last.key.clone();
@@ -397,34 +400,10 @@ pub async fn read(store: &dyn Store, key: String) -> Result<Entry, Error> {
     }
 }
 
-/// Writes the folded state beside the log, and deletes all but the two newest of them.
-pub async fn write_checkpoint(store: &dyn Store, state: &State) -> Result<(), Error> {
-    let bytes = Bytes::from(to_json(state)?);
-    let key = layout::checkpoint_key(state.seq);
-    transient(|| store.put(&key, bytes.clone())).await?;
-    let listed = transient(|| store.list(layout::CHECKPOINT_PREFIX, None, LIST_LIMIT)).await?;
-    let older = listed.len().saturating_sub(2);
-    for object in listed.iter().take(older) {
-        // A role without DeleteObject keeps them all, which costs a little space and nothing else.
-        if let Err(error) = store.delete(&object.key).await {
-            tracing::debug!(key = object.key, error = %error, "an old checkpoint stays");
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Stores what a control object holds, as people may read it.
 pub fn to_json<T: Serialize>(document: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(document)
         .map_err(|error| Error::Bug(format!("a control object cannot be written: {error}")))
-}
-
-async fn latest_checkpoint(store: &dyn Store) -> Result<Option<State>, Error> {
-    let listed = transient(|| store.list(layout::CHECKPOINT_PREFIX, None, LIST_LIMIT)).await?;
-    let Some(last) = listed.last() else { return Ok(None) };
-    let Some(object) = transient(|| store.get(&last.key)).await? else { return Ok(None) };
-    parse(&last.key, &object.bytes).map(Some)
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, Error> {

@@ -23,6 +23,8 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub struct Encoder {
     writer: ArrowWriter<Vec<u8>>,
+    /// What the codecs of all columns hold.
+    codec_bytes: usize,
     /// Encoded, and out of the writer.
     rest: Bytes,
     checksum: crc32fast::Hasher,
@@ -47,7 +49,9 @@ impl Encoder {
             .with_properties(properties(table, schema_id)?)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)?;
-        Ok(Encoder { writer, rest: Bytes::new(), checksum: crc32fast::Hasher::new(), taken_bytes: 0 })
+        let codec_bytes = schema.flattened_fields().len() * CODEC_BYTES;
+        let (rest, checksum) = (Bytes::new(), crc32fast::Hasher::new());
+        Ok(Encoder { writer, codec_bytes, rest, checksum, taken_bytes: 0 })
     }
 
     /// Encodes a batch; ends the row group once it is as large as scans like it.
@@ -66,7 +70,7 @@ impl Encoder {
 
     /// Memory held by the row group that is open and by bytes that nobody took yet.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_size() + self.writer.inner().capacity() + self.rest.len()
+        self.writer.memory_size() + self.codec_bytes + self.writer.inner().capacity() + self.rest.len()
     }
 
     /// Bytes that can be taken.
@@ -126,6 +130,8 @@ fn properties(table: &str, schema_id: u32) -> Result<WriterProperties, ParquetEr
 
 /// Level 1 compresses change logs within a few percent of level 3 at twice the speed.
 const ZSTD_LEVEL: i32 = 1;
+/// What zstd keeps for a column, most of it to decompress, which nobody will; the writer does not count it.
+const CODEC_BYTES: usize = 96 << 10;
 /// A row group ends at this encoded size: large enough for scans, small enough that many tables fit the budget.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// No row group has more rows, so that row numbers in it stay small.

@@ -350,9 +350,9 @@ impl Fold {
         oid: Oid,
         schema_name: String,
         name: String,
-        schema: TableSchema,
+        schema: impl Into<Arc<TableSchema>>,
     ) -> TableIndex {
-        self.push_table(oid, schema_name, name, schema)
+        self.push_table(oid, schema_name, name, schema.into())
             .expect("a log that names 4 billion tables does not fit memory")
     }
 

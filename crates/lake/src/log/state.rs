@@ -6,11 +6,14 @@
 //! Fails: [`Error::Chain`] when an entry does not continue the state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pgoutput::Lsn;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::checkpoint::{Marks, Record};
 use super::{Author, Chunk, Entry, EntryKind, Event, FORMAT, TableFiles, TableSnapshot, nonce};
 use crate::error::Error;
 
@@ -46,10 +49,10 @@ pub struct State {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub publication_members: BTreeMap<String, String>,
     /// By the OID of the root.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<u32, TableState>,
-    /// The leaves of every root, by its OID.
-    #[serde(default)]
+    /// The leaves of every root that has any, by its OID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lineage: BTreeMap<u32, Lineage>,
     /// What were leaves once, by the OID of the last root: the names of their rows are not given to others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -63,6 +66,9 @@ pub struct State {
     /// The last cut that may not be published yet: what a new daemon rolls forward.
     #[serde(default)]
     pub last_cut: Option<Entry>,
+    /// What the newest checkpoint has of it.
+    #[serde(skip)]
+    pub marks: Marks,
 }
 
 /// What is known of a table.
@@ -79,7 +85,8 @@ pub struct TableState {
     /// The newest version of its schema.
     pub schema_id: u32,
     /// That schema.
-    pub document: Value,
+    #[serde(default, skip_serializing_if = "Document::is_empty")]
+    pub document: Document,
     /// What was logged of it.
     #[serde(default)]
     pub totals: Totals,
@@ -89,6 +96,43 @@ pub struct TableState {
     /// Columns in which rows written before may differ from Postgres, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub needs_resync: BTreeMap<String, String>,
+}
+
+/// A schema as it is stored: its JSON, in memory once for all tables with the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Document(Arc<str>);
+
+impl Document {
+    /// What it says.
+    pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(&self.0)
+    }
+
+    pub(super) fn of(value: &Value) -> Document {
+        Document(value.to_string().into())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether nobody else has it.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: Value = self.read().map_err(serde::ser::Error::custom)?;
+        value.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
+        Value::deserialize(deserializer).map(|value| Document::of(&value))
+    }
 }
 
 /// Sums over all files of a table.
@@ -110,12 +154,6 @@ impl Totals {
             files: sum.files + 1,
             bytes: sum.bytes + file.bytes,
         })
-    }
-}
-
-fn forget(known: &mut Lineage, leaves: &[(u32, String)]) {
-    for (leaf, _) in leaves {
-        known.remove(leaf);
     }
 }
 
@@ -194,7 +232,45 @@ impl State {
             partitions: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             last_cut: None,
+            marks: Marks::default(),
         }
+    }
+
+    /// What a checkpoint's head has: all but what grows with the number of tables.
+    pub(super) fn without_records(&self) -> State {
+        State {
+            format: self.format,
+            seq: self.seq,
+            epoch: self.epoch,
+            owner: self.owner.clone(),
+            system_id: self.system_id.clone(),
+            timeline: self.timeline,
+            slot: self.slot.clone(),
+            to_lsn: self.to_lsn,
+            to_commit_ts: self.to_commit_ts.clone(),
+            publication: self.publication.clone(),
+            publication_members: self.publication_members.clone(),
+            tables: BTreeMap::new(),
+            lineage: BTreeMap::new(),
+            detached: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            last_cut: self.last_cut.clone(),
+            marks: Marks::default(),
+        }
+    }
+
+    /// Everything that parts of a checkpoint have.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        let leaves = self.lineage.iter().flat_map(|(root, leaves)| leaves.keys().map(|leaf| (*root, *leaf)));
+        let detached =
+            self.detached.iter().flat_map(|(root, leaves)| leaves.keys().map(|leaf| (*root, *leaf)));
+        let tables = self.tables.keys().map(|oid| Record::Table(*oid));
+        tables
+            .chain(leaves.map(|(root, leaf)| Record::Leaf { root, leaf }))
+            .chain(detached.map(|(root, leaf)| Record::Detached { root, leaf }))
+            .chain(self.partitions.keys().map(|oid| Record::Partition(*oid)))
+            .chain(self.snapshots.keys().map(|oid| Record::Snapshot(*oid)))
     }
 
     fn apply(&mut self, entry: &Entry) {
@@ -230,9 +306,16 @@ impl State {
         }
     }
 
+    /// A record is not what it was: the next checkpoint writes it.
+    fn note(&mut self, record: Record) {
+        self.marks.note(record, self.seq);
+    }
+
     fn apply_event(&mut self, event: &Event) {
         match event {
             Event::Schema { table, schema_name, table_name, relation, path, schema_id, document } => {
+                self.note(Record::Table(*relation));
+                let document = self.marks.shared(Document::of(document));
                 let known = self.tables.remove(relation);
                 let (totals, renamed, needs_resync) =
                     known.map(|known| (known.totals, known.renamed, known.needs_resync)).unwrap_or_default();
@@ -244,7 +327,7 @@ impl State {
                         table_name: table_name.clone(),
                         path: path.clone(),
                         schema_id: *schema_id,
-                        document: document.clone(),
+                        document,
                         totals,
                         renamed,
                         needs_resync,
@@ -254,9 +337,13 @@ impl State {
             Event::Attach { root, leaves } => self.attach(*root, leaves),
             Event::Detach { root, leaves, .. } => self.detach(*root, leaves),
             Event::Partitions { attached, gone } => {
-                self.partitions.extend(attached.iter().copied());
+                for (partition, transaction) in attached {
+                    self.partitions.insert(*partition, *transaction);
+                    self.note(Record::Partition(*partition));
+                }
                 for partition in gone {
                     self.partitions.remove(partition);
+                    self.note(Record::Partition(*partition));
                 }
             }
             Event::Publication { names, definition, members } => {
@@ -264,22 +351,28 @@ impl State {
                 self.publication_members.clone_from(members);
             }
             Event::Rename { relation, schema_name, table_name, .. } => {
+                self.note(Record::Table(*relation));
                 if let Some(known) = self.tables.get_mut(relation) {
                     known.renamed = Some((schema_name.clone(), table_name.clone()));
                 }
             }
             Event::NeedsResync { relation, column, reason, .. } => {
+                self.note(Record::Table(*relation));
                 if let Some(known) = self.tables.get_mut(relation) {
                     known.needs_resync.insert(column.clone(), reason.clone());
                 }
             }
             Event::SnapshotStart { table, relation, root, supersedes, anew } => {
+                self.note(Record::Snapshot(*relation));
                 self.snapshots.entry(*relation).or_default().start(table, *root, *supersedes, *anew);
             }
             Event::SnapshotChunk(chunk) => {
+                self.note(Record::Snapshot(chunk.relation));
                 self.snapshots.entry(chunk.relation).or_default().add(chunk);
             }
             Event::SnapshotEnd { table, relation, lsn, reason, .. } => {
+                self.note(Record::Snapshot(*relation));
+                self.note(Record::Table(*relation));
                 let snapshot = self.snapshots.entry(*relation).or_default();
                 table.clone_into(&mut snapshot.table);
                 snapshot.end(*lsn, reason.as_deref());
@@ -305,8 +398,11 @@ impl State {
     fn void(&mut self, event: &Event) {
         if let Event::Detach { root, leaves, .. } = event {
             self.attach(*root, leaves);
-            // Zero attaches nothing.
-            self.partitions.extend(leaves.iter().map(|(leaf, _)| (*leaf, 0)));
+            for (leaf, _) in leaves {
+                // Zero attaches nothing.
+                self.partitions.insert(*leaf, 0);
+                self.note(Record::Partition(*leaf));
+            }
         }
         let (Event::SnapshotChunk(Chunk { table, relation, .. })
         | Event::SnapshotEnd { table, relation, .. }) = event
@@ -315,6 +411,7 @@ impl State {
         };
         let root = self.snapshots.get(relation).and_then(|known| known.root);
         let root = root.or_else(|| self.root_of(*relation));
+        self.note(Record::Snapshot(*relation));
         self.snapshots.entry(*relation).or_default().start(table, root, true, true);
     }
 
@@ -327,28 +424,52 @@ impl State {
         let is_known = |(leaf, _): &(u32, String)| self.partitions.contains_key(leaf);
         if leaves.iter().any(is_known) {
             // It may come from another root.
-            let others = self.lineage.iter_mut().filter(|(other, _)| **other != root);
-            others.for_each(|(_, of_other)| forget(of_other, leaves));
+            let others: Vec<u32> = self.lineage.keys().copied().filter(|other| *other != root).collect();
+            others.into_iter().for_each(|other| self.forget_leaves(other, leaves));
         }
-        self.detached.values_mut().for_each(|of_root| forget(of_root, leaves));
+        let detached: Vec<u32> = self.detached.keys().copied().collect();
+        for root in detached {
+            let Some(of_root) = self.detached.get_mut(&root) else { continue };
+            for (leaf, _) in leaves {
+                if of_root.remove(leaf).is_some() {
+                    self.marks.note(Record::Detached { root, leaf: *leaf }, self.seq);
+                }
+            }
+        }
         self.detached.retain(|_, of_root| !of_root.is_empty());
-        self.lineage.entry(root).or_default().extend(leaves.iter().cloned());
+        for (leaf, name) in leaves {
+            self.lineage.entry(root).or_default().insert(*leaf, name.clone());
+            self.note(Record::Leaf { root, leaf: *leaf });
+        }
     }
 
     fn detach(&mut self, root: u32, leaves: &[(u32, String)]) {
-        if let Some(of_root) = self.lineage.get_mut(&root) {
-            forget(of_root, leaves);
-        }
-        for (leaf, _) in leaves {
+        self.forget_leaves(root, leaves);
+        for (leaf, name) in leaves {
             if self.snapshots.get(leaf).is_some_and(|snapshot| snapshot.root.is_some()) {
                 self.snapshots.remove(leaf);
+                self.note(Record::Snapshot(*leaf));
+            }
+            self.detached.entry(root).or_default().insert(*leaf, name.clone());
+            self.note(Record::Detached { root, leaf: *leaf });
+        }
+    }
+
+    fn forget_leaves(&mut self, root: u32, leaves: &[(u32, String)]) {
+        let Some(of_root) = self.lineage.get_mut(&root) else { return };
+        for (leaf, _) in leaves {
+            if of_root.remove(leaf).is_some() {
+                self.marks.note(Record::Leaf { root, leaf: *leaf }, self.seq);
             }
         }
-        self.detached.entry(root).or_default().extend(leaves.iter().cloned());
+        if of_root.is_empty() {
+            self.lineage.remove(&root);
+        }
     }
 
     fn add_totals(&mut self, tables: &[TableFiles]) {
         for files in tables {
+            self.note(Record::Table(files.relation));
             if let Some(known) = self.tables.get_mut(&files.relation) {
                 let sum = Totals::of(files);
                 known.totals.rows += sum.rows;
@@ -360,6 +481,7 @@ impl State {
 
     fn subtract_totals(&mut self, tables: &[TableFiles]) {
         for files in tables {
+            self.note(Record::Table(files.relation));
             if let Some(known) = self.tables.get_mut(&files.relation) {
                 let sum = Totals::of(files);
                 known.totals.rows = known.totals.rows.saturating_sub(sum.rows);

@@ -164,7 +164,7 @@ async fn the_log_folds_alike_with_and_without_a_checkpoint() {
         append(&checkpointed, &entry).await.unwrap();
         State::fold(&mut state, &entry).unwrap();
         if seq.is_multiple_of(CHECKPOINT_INTERVAL) {
-            write_checkpoint(&checkpointed, state.as_ref().unwrap()).await.unwrap();
+            write_checkpoint(&checkpointed, state.as_mut().unwrap()).await.unwrap();
         }
     }
     assert_eq!(load(&plain).await.unwrap(), state);

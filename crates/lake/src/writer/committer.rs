@@ -99,7 +99,7 @@ impl Committer {
         debug!(seq, to_lsn = %entry.to_lsn, tables = entry.tables.len(), "published cut");
 
         if seq.is_multiple_of(CHECKPOINT_INTERVAL) {
-            log::write_checkpoint(store, &self.state).await?;
+            log::write_checkpoint(store, &mut self.state).await?;
         }
         let tables = entry.tables.iter().map(|table| (table.table.clone(), Totals::of(table))).collect();
         Ok(Published {

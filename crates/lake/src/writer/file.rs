@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use ::parquet::errors::ParquetError;
 use bytes::Bytes;
 use pgoutput::Lsn;
-use tokio::sync::mpsc;
+use tokio::sync::{AcquireError, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::{FileSpec, Rows, Shared};
@@ -63,6 +63,9 @@ struct Open {
     upload: Option<Upload>,
 }
 
+/// To encode: there are as many as encoders that may run at once.
+type Permit<'s> = Result<SemaphorePermit<'s>, AcquireError>;
+
 /// An upload that was begun.
 struct Upload {
     key: String,
@@ -90,7 +93,7 @@ impl FileTask {
     ) -> Result<Vec<FileEntry>, Error> {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Rows(rows) => self.write(rows).await?,
+                Command::Rows(rows) => self.write(rows, &commands).await?,
                 Command::Flush => self.flush().await?,
                 Command::End => self.finish().await?,
             }
@@ -99,7 +102,10 @@ impl FileTask {
         Ok(self.finished)
     }
 
-    async fn write(&mut self, rows: Rows) -> Result<(), Error> {
+    /// Encodes rows. An encoder is made only once it may run: of a thousand tables that wait for their turn, each holds its few rows
+    /// and not the megabyte that an encoder is.
+    async fn write(&mut self, rows: Rows, commands: &mpsc::UnboundedReceiver<Command>) -> Result<(), Error> {
+        let permit = self.target.shared.encoders.acquire().await;
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.target.begin(&rows)?,
@@ -111,15 +117,23 @@ impl FileTask {
             drop((batch, reservation));
             Ok(())
         };
-        let open = self.target.encode(open, work).await?;
-        let is_full = open.encoder.file_bytes() >= self.target.shared.settings.file_bytes;
-        self.open = Some(open);
-        if is_full { self.finish().await } else { Ok(()) }
+        open = self.target.encode(open, work).await?;
+        let is_last = commands.is_closed() && commands.is_empty();
+        if is_last || open.encoder.file_bytes() >= self.target.shared.settings.file_bytes {
+            self.finished.push(self.target.finish(open, permit).await?);
+            return Ok(());
+        }
+        drop(permit);
+        self.open = Some(self.target.upload_ready(open).await?);
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
         if let Some(open) = self.open.take() {
-            self.open = Some(self.target.encode(open, Encoder::flush).await?);
+            let permit = self.target.shared.encoders.acquire().await;
+            let open = self.target.encode(open, Encoder::flush).await?;
+            drop(permit);
+            self.open = Some(self.target.upload_ready(open).await?);
         }
         Ok(())
     }
@@ -127,7 +141,8 @@ impl FileTask {
     /// Ends the file, and leaves its entry in `finished`.
     async fn finish(&mut self) -> Result<(), Error> {
         if let Some(open) = self.open.take() {
-            self.finished.push(self.target.finish(open).await?);
+            let permit = self.target.shared.encoders.acquire().await;
+            self.finished.push(self.target.finish(open, permit).await?);
         }
         Ok(())
     }
@@ -150,46 +165,42 @@ impl Target {
         })
     }
 
-    /// Encodes, then uploads what fills whole parts.
+    /// Encodes; call it with a permit.
     async fn encode(
         &self,
-        open: Open,
+        mut open: Open,
         work: impl FnOnce(&mut Encoder) -> Result<(), ParquetError> + Send + 'static,
     ) -> Result<Open, Error> {
-        let Open {
-            mut encoder,
-            mut encoder_memory,
-            part,
-            first_lsn,
-            last_lsn,
-            ts_range,
-            ops,
-            rows,
-            mut upload,
-        } = open;
-        let permit = self.shared.encoders.acquire().await;
-        encoder = blocking(&self.spec.table, move || work(&mut encoder).map(|()| encoder)).await?;
-        drop(permit);
-        let part_size = self.shared.store.part_size();
-        while encoder.ready_bytes() >= part_size {
-            let bytes = encoder.take(part_size);
-            let mut begun = match upload.take() {
-                Some(begun) => begun,
-                None => self.begin_upload(part, first_lsn, None).await?,
-            };
-            self.upload_part(&mut begun, bytes);
-            upload = Some(begun);
-        }
-        let held = encoder.memory_bytes();
-        encoder_memory.resize(held);
-        self.memory.store(held, Ordering::Relaxed);
-        Ok(Open { encoder, encoder_memory, part, first_lsn, last_lsn, ts_range, ops, rows, upload })
+        open = blocking(&self.spec.table, move || work(&mut open.encoder).map(|()| open)).await?;
+        self.account(&mut open);
+        Ok(open)
     }
 
-    async fn finish(&self, open: Open) -> Result<FileEntry, Error> {
+    fn account(&self, open: &mut Open) {
+        let held = open.encoder.memory_bytes();
+        open.encoder_memory.resize(held);
+        self.memory.store(held, Ordering::Relaxed);
+    }
+
+    /// Uploads what fills whole parts.
+    async fn upload_ready(&self, mut open: Open) -> Result<Open, Error> {
+        let part_size = self.shared.store.part_size();
+        while open.encoder.ready_bytes() >= part_size {
+            let bytes = open.encoder.take(part_size);
+            let mut begun = match open.upload.take() {
+                Some(begun) => begun,
+                None => self.begin_upload(open.part, open.first_lsn, None).await?,
+            };
+            self.upload_part(&mut begun, bytes);
+            open.upload = Some(begun);
+        }
+        self.account(&mut open);
+        Ok(open)
+    }
+
+    async fn finish(&self, open: Open, permit: Permit<'_>) -> Result<FileEntry, Error> {
         let Open { encoder, mut encoder_memory, part, first_lsn, last_lsn, ts_range, ops, rows, upload } =
             open;
-        let permit = self.shared.encoders.acquire().await;
         let finished = blocking(&self.spec.table, move || encoder.finish()).await?;
         drop(permit);
         let Finished { mut rest, bytes, crc } = finished;

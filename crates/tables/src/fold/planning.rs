@@ -386,7 +386,7 @@ impl Fold {
             None => ("unknown".to_owned(), format!("relation_{owner}")),
         };
         let free_name = self.free_name(&schema_name, name.clone(), owner);
-        let table = self.push_table(owner, schema_name.clone(), free_name, schema);
+        let table = self.push_table(owner, schema_name.clone(), free_name, Arc::new(schema));
         let table = table.ok_or(FoldError::TooMany { what: "tables" })?;
         self.events.push(FoldEvent::TableAppeared { table });
         self.note_name(owner, &schema_name, &name);
@@ -412,13 +412,12 @@ impl Fold {
         oid: Oid,
         schema_name: String,
         name: String,
-        schema: TableSchema,
+        current: Arc<TableSchema>,
     ) -> Option<TableIndex> {
         let index = TableIndex(u32::try_from(self.tables.len()).ok()?);
         self.names_taken.insert((schema_name.clone(), name.clone()));
         self.table_of.insert(oid, index);
-        let (renamed, current) = (None, Arc::new(schema));
-        self.tables.push(Table { index, oid, schema_name, name, renamed, current });
+        self.tables.push(Table { index, oid, schema_name, name, renamed: None, current });
         Some(index)
     }
 

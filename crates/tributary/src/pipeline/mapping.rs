@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use pgoutput::Oid;
 use tables::lineage::{Facts, RootFacts};
 use tables::schema::ColumnSpec;
-use tables::types::{TypeCatalog, TypeRules};
+use tables::types::{Resolved, TypeCatalog, TypeRules};
 
 use crate::config::{Config, Format};
 use crate::error::Result;
@@ -88,8 +88,17 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
     if config.source.format == Format::Text {
         return Ok(false);
     }
+    let converts = !UNCONVERTED.contains(&catalog::server(sql).await?.encoding.as_str());
+    let mut catalog = TypeCatalog::default();
+    let is_unread =
+        |found: &Resolved| !found.has_binary_decoder || (converts && found.codec.is_sent_unconverted());
+    // Most columns have one of these. What is left of 200,000 tables is a short list.
+    let usual: Vec<Oid> = (1..BUILT_IN_MAX)
+        .map(Oid)
+        .filter(|oid| catalog.knows(*oid) && !is_unread(&catalog.resolve(*oid, -1)))
+        .collect();
     let selection = config.tables.selection()?;
-    let published = catalog::published_types(sql, &config.source.publication).await?;
+    let published = catalog::published_types(sql, &config.source.publication, &usual).await?;
     let mut oids: Vec<Oid> = published
         .into_iter()
         .filter(|found| found.is_partition || selection.includes(&found.schema, &found.table))
@@ -97,17 +106,12 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
         .collect();
     oids.sort_unstable();
     oids.dedup();
-    let mut catalog = TypeCatalog::default();
     let learnt: Vec<Oid> = oids.iter().copied().filter(|oid| !catalog.knows(*oid)).collect();
     if !learnt.is_empty() {
         let facts = catalog::facts_for(sql, &[], &learnt, &[]).await?;
         facts.types.into_iter().for_each(|facts| catalog.learn(facts));
     }
-    let converts = !UNCONVERTED.contains(&catalog::server(sql).await?.encoding.as_str());
-    let unread = oids
-        .iter()
-        .map(|oid| catalog.resolve(*oid, -1))
-        .find(|found| !found.has_binary_decoder || (converts && found.codec.is_sent_unconverted()));
+    let unread = oids.iter().map(|oid| catalog.resolve(*oid, -1)).find(is_unread);
     if let Some(unread) = &unread {
         tracing::info!(
             r#type = unread.type_name,
@@ -117,5 +121,7 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
     Ok(unread.is_none())
 }
 
+/// Built-in types that are of any use have lower OIDs.
+const BUILT_IN_MAX: u32 = 10_000;
 /// Encodings of databases that our session, which asks for UTF8 or the same, needs no conversion from.
 pub(crate) const UNCONVERTED: [&str; 2] = ["UTF8", "SQL_ASCII"];

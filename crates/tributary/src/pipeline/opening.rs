@@ -5,10 +5,11 @@
 //! Holds: the slot is the first mutex, the log the second: our `open` entry is appended only once START_REPLICATION holds the slot.
 //! Fails: as `startup` decides; `Fenced` when another daemon opened the lake since we last did.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lake::log::{self, Author, Entry, EntryKind, Event, State};
+use lake::log::{self, Author, Document, Entry, EntryKind, Event, State};
 use lake::store::Store;
 use lake::{publish, watermark};
 use pgoutput::{Oid, ReplicaIdentity, Xid};
@@ -321,11 +322,19 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         mark_truncate: config.partitions.marks_truncate(),
         types: config.types.rules()?,
     });
+    // Many tables have the same columns.
+    let mut schemas: HashMap<&Document, Arc<TableSchema>> = HashMap::new();
     for (oid, table) in &state.tables {
-        let schema: TableSchema = serde_json::from_value(table.document.clone()).map_err(|error| {
-            Error::definite(format!("the schema of {} in the log cannot be read", table.table))
-                .caused_by(error)
-        })?;
+        let schema = match schemas.get(&table.document) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let schema: TableSchema = table.document.read().map_err(|error| {
+                    Error::definite(format!("the schema of {} in the log cannot be read", table.table))
+                        .caused_by(error)
+                })?;
+                Arc::clone(schemas.entry(&table.document).or_insert(Arc::new(schema)))
+            }
+        };
         let index =
             fold.restore_table(Oid(*oid), table.schema_name.clone(), table.table_name.clone(), schema);
         if let Some((schema, name)) = &table.renamed {

@@ -160,7 +160,10 @@ impl Snapshots {
         let mut task = JoinSet::new();
         let settings = Arc::new(settings);
         let looks = settings.initial;
-        task.spawn(Rounds { settings, known, looks, requests, orders: ordered, obeyed: 0, points: 0 }.run());
+        let unwanted = BTreeSet::new();
+        let rounds =
+            Rounds { settings, known, unwanted, looks, requests, orders: ordered, obeyed: 0, points: 0 };
+        task.spawn(rounds.run());
         Snapshots { requests: received, orders, given: 0, _task: task }
     }
 
@@ -198,6 +201,8 @@ struct Rounds {
     settings: Arc<Settings>,
     /// By the OIDs of roots, and of leaves that are read by themselves.
     known: BTreeMap<u32, TableSnapshot>,
+    /// Roots that the configuration leaves out.
+    unwanted: BTreeSet<Oid>,
     /// There may be tables that nobody knows.
     looks: bool,
     requests: mpsc::Sender<Request>,
@@ -332,7 +337,13 @@ impl Rounds {
             return Ok(false);
         }
         let sql = connect_sql(&settings.options).await?;
+        if self.running().next().is_none() && self.knows_all(&sql).await? {
+            return Ok(false);
+        }
         let facts = self.facts(&sql).await?;
+        let selection = &settings.selection;
+        let unwanted = facts.roots.iter().filter(|root| !selection.includes(&root.schema, &root.name));
+        self.unwanted.extend(unwanted.map(|root| root.oid));
         self.end_what_is_no_leaf(&facts).await?;
         let mut wanted = self.wanted(&facts);
         // Rows of a leaf that were read twice at one point would be there twice if they have no key.
@@ -369,6 +380,13 @@ impl Rounds {
     fn running(&self) -> impl Iterator<Item = (Oid, &TableSnapshot)> {
         let running = self.known.iter().filter(|(_, known)| known.state == Reading::Running);
         running.map(|(subject, known)| (Oid(*subject), known))
+    }
+
+    /// Whether no table is new. Only OIDs are asked for: at most starts that is all there is to find out.
+    async fn knows_all(&self, sql: &Sql) -> Result<bool> {
+        let Settings { publications, fold_to_root, .. } = &*self.settings;
+        let roots = catalog::published_roots(sql, publications, *fold_to_root).await?;
+        Ok(roots.iter().all(|root| self.known.contains_key(&root.0) || self.unwanted.contains(root)))
     }
 
     /// What the catalogs say of what may be wanted.

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinSet;
 use tokio_postgres::config::{self, SslNegotiation};
@@ -49,6 +50,29 @@ impl Sql {
                 Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
             }
         }
+    }
+
+    /// Runs a query and reads each row as it comes: the rows of 200,000 tables are never here all at once.
+    pub(crate) async fn read_each<T>(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let all = async {
+            let parameters = parameters.iter().map(|parameter| *parameter as &(dyn ToSql + Sync));
+            let rows = self.client.query_raw(sql, parameters).await;
+            let mut rows = std::pin::pin!(rows.map_err(|error| fault::from_sql(error, what))?);
+            let mut found = Vec::new();
+            while let Some(row) = rows.try_next().await.map_err(|error| fault::from_sql(error, what))? {
+                found.push(read(&row)?);
+            }
+            Ok(found)
+        };
+        tokio::time::timeout(QUERY_TIME_MAX, all).await.map_err(|_elapsed| {
+            Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs()))
+        })?
     }
 
     /// Prepares a query that is run often.

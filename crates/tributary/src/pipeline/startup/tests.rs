@@ -20,6 +20,7 @@ fn log() -> State {
         partitions: Default::default(),
         snapshots: Default::default(),
         last_cut: None,
+        marks: Default::default(),
     }
 }
 
