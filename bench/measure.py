@@ -33,6 +33,10 @@ class Taken:
     def cpu(self) -> float:
         return self.user + self.system
 
+    @property
+    def all_cpu(self) -> float:
+        return self.cpu + self.server
+
 
 def measure(server, commands: list[list[str]], environment: dict[str, str], log: pathlib.Path) -> Taken:
     """Runs commands at the same time, each in a process of its own."""

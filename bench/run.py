@@ -159,21 +159,24 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
     most = max((connections for name, connections in keys if name == "floor"), default=None)
 
     def floor_of(connections):
+        """Of as many connections, else of the most."""
         for wanted in (connections, most):
             if ("floor", wanted) in keys:
                 return runs[keys.index(("floor", wanted))]
         return None
 
     lines = [
-        "| consumer | connections | wall, s | of the floor's | rows/s | CPU, us a row | of it in the kernel "
+        "| consumer | connections | wall, s | of the floor's | all CPU, of the floor's | rows/s | CPU, us a row | of it in the kernel "
         "| Postgres CPU, us a row | peak memory | lake | busy elsewhere, cores |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for index, (consumer, connections) in enumerate(consumers):
         taken = runs[index]
-        # One that has one connection only stands beside the floor with all.
-        floor = floor_of(connections if consumer.name != "adbc" else most)
-        of_floor = median(one.wall / base.wall for one, base in zip(taken, floor)) if floor else None
+        floor = floor_of(connections)
+        of_floor = [
+            f"{median(getattr(one, key) / getattr(base, key) for one, base in zip(taken, floor)):.2f}x" if floor else ""
+            for key in ("wall", "all_cpu")
+        ]
         walls = sorted(one.wall for one in taken)
         wall = statistics.median(walls)
         micros = [f"{median(getattr(one, key) for one in taken) / rows * 1e6:.2f}" for key in ("cpu", "system", "server")]
@@ -183,7 +186,7 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
             consumer.label,
             connections,
             f"{wall:.2f} ({walls[0]:.2f}–{walls[-1]:.2f})",
-            "" if of_floor is None else f"{of_floor:.2f}x",
+            *of_floor,
             f"{rows / wall:,.0f}",
             *micros,
             f"{memory / 1e6:,.0f} MB" if memory else "little",
@@ -195,7 +198,7 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
         if len(reading) == len(taken):
             ratio = median(one / base.wall for one, base in zip(reading, floor)) if floor else None
             cells = [f"{consumer.label}, only its reading", connections, f"{median(reading):.2f}"]
-            cells += ["" if ratio is None else f"{ratio:.2f}x", f"{rows / median(reading):,.0f}", *[""] * 6]
+            cells += ["" if ratio is None else f"{ratio:.2f}x", "", f"{rows / median(reading):,.0f}", *[""] * 6]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     versions = bench.ask_peer("versions")
     versions["Postgres"] = bench.server.query("SHOW server_version").split()[0]
