@@ -4,7 +4,8 @@
 usage: bench/run.py [--rows N] [--rounds N] [--connections 4,2,1] [--only floor,tributary] [--no-write] [WORKLOAD …]
 
 A workload is a file workloads/KIND_NAME.sql; the module KIND.py beside this one says who consumes it and how. What comes of it is
-printed, and becomes the section KIND_NAME of RESULTS.md, between its two marks; the rest of that file stays.
+printed; with the kind's own number of rows it also becomes the section KIND_NAME of RESULTS.md, between its two marks. The rest of that
+file stays.
 BIN is the tributary that is measured, else target/release/tributary. BENCH_DIR is where everything is kept meanwhile.
 """
 
@@ -29,6 +30,8 @@ import measure  # noqa: E402
 import server  # noqa: E402
 
 POSTGRES = 18
+# So many cores may be busy with something else before a reader is warned.
+ELSEWHERE_MAX = 0.1
 
 
 class Bench:
@@ -114,7 +117,7 @@ def bench_workload(asked, cache: pathlib.Path, binary: pathlib.Path, workload: s
         finally:
             bench.server.stop()
     print(text)
-    if not asked.no_write:
+    if rows == kind.ROWS and not asked.no_write:
         write_section(HERE / "RESULTS.md", workload, text)
 
 
@@ -147,7 +150,7 @@ def run_once(bench, consumer, connections: int, rows: int, folder: pathlib.Path)
             found = bench.ask_peer("count", out)
             if found["rows"] != rows:
                 raise SystemExit(f"error: {consumer.name} wrote {found['rows']:,} rows of {rows:,}")
-            taken.more["bytes"] = found["bytes"]
+            taken.more.update(bytes=found["bytes"], files=found["files"])
         return taken
     finally:
         shutil.rmtree(out)
@@ -167,7 +170,7 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
 
     lines = [
         "| consumer | connections | wall, s | of the floor's | all CPU, of the floor's | rows/s | CPU, us a row | of it in the kernel "
-        "| Postgres CPU, us a row | peak memory | lake | busy elsewhere, cores |",
+        "| Postgres CPU, us a row | peak memory | lake, files | busy elsewhere, cores |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for index, (consumer, connections) in enumerate(consumers):
@@ -181,7 +184,7 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
         wall = statistics.median(walls)
         micros = [f"{median(getattr(one, key) for one in taken) / rows * 1e6:.2f}" for key in ("cpu", "system", "server")]
         memory = None if any(one.memory is None for one in taken) else max(one.memory for one in taken)
-        written = taken[-1].more.get("bytes")
+        written = [f"{one.more['bytes'] / 1e6:,.0f} MB in {one.more['files']}" for one in taken if "files" in one.more]
         cells = [
             consumer.label,
             connections,
@@ -190,7 +193,7 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
             f"{rows / wall:,.0f}",
             *micros,
             f"{memory / 1e6:,.0f} MB" if memory else "little",
-            f"{written / 1e6:,.1f} MB" if written else "",
+            written[-1] if written else "",
             f"{median(one.elsewhere for one in taken):.2f}",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -214,6 +217,9 @@ def report(bench, kind, consumers, runs, rows: int, number: int) -> str:
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}. Postgres with {settings}.",
         "",
     ]
+    elsewhere = median(one.elsewhere for taken in runs.values() for one in taken)
+    if elsewhere > ELSEWHERE_MAX:
+        head += [f"**Something else kept {elsewhere:.1f} cores busy meanwhile**: the wall times say little, the CPU times more.", ""]
     return "\n".join(head + lines)
 
 
