@@ -9,7 +9,7 @@ help:
 	@echo "make unit         unit, golden-script and property tests"
 	@echo "make e2e          the release build against real Postgres and S3 servers; ONLY=word runs some"
 	@echo "make servers      installs the servers of the end-to-end tests into the cache"
-	@echo "make bench        benchmarks"
+	@echo "make bench        benchmarks (bench/README.md); ROWS=200000 ROUNDS=1 for a quick look"
 	@echo "make fuzz         the decoder's fuzz targets, FUZZ_SECONDS=60 each"
 
 quickstart:
@@ -31,7 +31,8 @@ servers:
 	@./scripts/test-servers.sh
 
 bench:
-	@echo "none yet"
+	@[ -n "$$BIN" ] || cargo build --release --locked --quiet -p tributary
+	@./bench/run.py $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS)) $(WORKLOAD)
 
 fuzz:
 	@./scripts/fuzz.sh

@@ -3,6 +3,7 @@
 #   scripts/test-servers.sh               Postgres 14 to 18, the S3 servers, the Python readers
 #   scripts/test-servers.sh postgres 17   only one Postgres version
 #   scripts/test-servers.sh engines       PySpark and PyIceberg (800 MB; Spark needs Java 17), for TRIBUTARY_ENGINES=1
+#   scripts/test-servers.sh peers         what the benches compare with (bench/requirements.txt)
 #   scripts/test-servers.sh where         prints the cache folder
 # TRIBUTARY_CACHE names the cache; without it ~/.cache/tributary, or /var/cache/tributary for root.
 # Works as root (servers then run as user `postgres`, created if missing) and as an ordinary user.
@@ -20,8 +21,9 @@ main() {
         all) install_all ;;
         postgres) shift; prepare; for major in "$@"; do postgres "$major"; done ;;
         engines) prepare; engines ;;
+        peers) prepare; peers ;;
         where) echo "$TRIBUTARY_CACHE" ;;
-        *) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
+        *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
     esac
 }
 
@@ -117,30 +119,27 @@ as_server() {
 
 # --- Python: ministack (S3 with atomic conditional writes), DuckDB, PyArrow, psycopg ---
 
-python() {
-    local venv="$TRIBUTARY_CACHE/python" wanted="$repo/scripts/requirements-test.txt"
-    cmp -s "$wanted" "$venv/requirements.txt" && return
-    say "installing the Python readers and ministack"
-    local uv
-    uv=$(find_uv)
-    rm -rf "$venv"
-    "$uv" venv -q --python "$(command -v python3)" "$venv"
-    "$uv" pip install -q --python "$venv/bin/python" -r "$wanted"
-    chmod -R go+rX "$venv"
-    cp "$wanted" "$venv/requirements.txt"
-}
+python() { venv python scripts/requirements-test.txt "the Python readers and ministack"; }
 
 # --- engines: readers that are too large to install unasked ---
 
-engines() {
-    local venv="$TRIBUTARY_CACHE/python-lakes" wanted="$repo/scripts/requirements-engines.txt" uv
-    cmp -s "$wanted" "$venv/requirements.txt" && return
-    say "installing PySpark and PyIceberg"
+engines() { venv python-lakes scripts/requirements-engines.txt "PySpark and PyIceberg"; }
+
+# --- peers: other ways from Postgres to Parquet ---
+
+peers() { venv python-peers bench/requirements.txt "connectorx and the ADBC driver"; }
+
+# Python packages in an environment of their own; anew whenever the list of them has changed.
+venv() {
+    local folder="$TRIBUTARY_CACHE/$1" wanted="$repo/$2" what=$3 uv
+    cmp -s "$wanted" "$folder/requirements.txt" && return
+    say "installing $what"
     uv=$(find_uv)
-    rm -rf "$venv"
-    "$uv" venv -q --python "$(command -v python3)" "$venv"
-    "$uv" pip install -q --python "$venv/bin/python" -r "$wanted"
-    cp "$wanted" "$venv/requirements.txt"
+    rm -rf "$folder"
+    "$uv" venv -q --python "$(command -v python3)" "$folder"
+    "$uv" pip install -q --python "$folder/bin/python" -r "$wanted"
+    chmod -R go+rX "$folder"
+    cp "$wanted" "$folder/requirements.txt"
 }
 
 # pip alone takes minutes to resolve what uv installs in seconds.
