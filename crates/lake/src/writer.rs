@@ -27,7 +27,7 @@ mod file;
 
 pub use committer::Published;
 use committer::{Committer, Sealed, SealedFile};
-use file::{Command, FileTask};
+use file::{Backlog, Command, FileTask};
 
 /// What a writer is told once.
 #[derive(Clone, Debug)]
@@ -109,6 +109,7 @@ impl Rows {
 #[derive(Debug)]
 pub struct OpenFile {
     commands: mpsc::UnboundedSender<Command>,
+    backlog: Arc<Backlog>,
     memory: Arc<AtomicUsize>,
     task: JoinSet<Result<Vec<crate::log::FileEntry>, Error>>,
     spec: FileSpec,
@@ -118,7 +119,12 @@ impl OpenFile {
     /// Hands over rows. They count against the memory budget until they are encoded, which is what bounds the channel.
     pub fn write(&self, rows: Rows) {
         // A closed channel means that the task failed; its error comes out at the cut.
-        drop(self.commands.send(Command::Rows(rows)));
+        drop(self.commands.send(Command::Rows(rows, self.backlog.add())));
+    }
+
+    /// Waits until no more than so many batches wait to be encoded. Who can wait does not fill the budget with what is to be encoded.
+    pub async fn keep_up(&self, batches: usize) {
+        self.backlog.wait_for(batches).await;
     }
 
     /// Ends the row group, so that its memory becomes parts to upload.
@@ -185,7 +191,7 @@ impl Writer {
         let (shared, numbers) = (Arc::clone(&self.shared), Arc::clone(numbers));
         let file = FileTask::new(shared, spec.clone(), self.next_seq, numbers, Arc::clone(&memory));
         task.spawn(file.run(received));
-        OpenFile { commands, memory, task, spec }
+        OpenFile { commands, backlog: Arc::default(), memory, task, spec }
     }
 
     /// Such a file belongs to the open cut from here on: it has to be among the files of [`Writer::cut`].

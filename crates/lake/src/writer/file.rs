@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use ::parquet::errors::ParquetError;
 use bytes::Bytes;
 use pgoutput::Lsn;
-use tokio::sync::{AcquireError, SemaphorePermit, mpsc};
+use tokio::sync::{AcquireError, Notify, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::{FileSpec, Rows, Shared};
@@ -28,9 +28,47 @@ use crate::time;
 /// What a file task is told; the end of the channel means: finish.
 #[derive(Debug)]
 pub(super) enum Command {
-    Rows(Rows),
+    Rows(Rows, Waiting),
     Flush,
     End,
+}
+
+/// How many batches of a file wait to be encoded.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    batches: AtomicUsize,
+    shrunk: Notify,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Backlog>);
+
+impl Backlog {
+    pub(super) fn add(self: &Arc<Backlog>) -> Waiting {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(self))
+    }
+
+    pub(super) async fn wait_for(&self, batches: usize) {
+        loop {
+            let mut shrunk = std::pin::pin!(self.shrunk.notified());
+            // Before the look, so that what shrinks it behind the look wakes us.
+            shrunk.as_mut().enable();
+            if self.batches.load(Ordering::Relaxed) <= batches {
+                return;
+            }
+            shrunk.await;
+        }
+    }
+}
+
+impl Drop for Waiting {
+    /// Also when the task that was to encode it fails.
+    fn drop(&mut self) {
+        self.0.batches.fetch_sub(1, Ordering::Relaxed);
+        self.0.shrunk.notify_waiters();
+    }
 }
 
 /// The task of one [`super::OpenFile`].
@@ -93,7 +131,10 @@ impl FileTask {
     ) -> Result<Vec<FileEntry>, Error> {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Rows(rows) => self.write(rows, &commands).await?,
+                Command::Rows(rows, waiting) => {
+                    self.write(rows, &commands).await?;
+                    drop(waiting);
+                }
                 Command::Flush => self.flush().await?,
                 Command::End => self.finish().await?,
             }

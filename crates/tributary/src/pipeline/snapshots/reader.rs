@@ -376,8 +376,11 @@ impl Reader {
         }
     }
 
-    /// Waits while memory is short; what is open gives up what it holds first.
+    /// Waits for the encoder, and while memory is short; what is open gives up what it holds first.
     async fn wait_for_room(&self, taken: &mut Taken) {
+        if let Some(open) = &taken.open {
+            open.file.keep_up(READ_AHEAD_BATCHES).await;
+        }
         let mut waited = 0_u32;
         while self.settings.gauge.is_short() {
             if waited == 0
@@ -460,5 +463,7 @@ fn unreadable(relation: &str, error: CellError) -> Error {
 const SNAPSHOT_SEQ: i64 = -1;
 /// Tries of one relation, before it is set aside.
 const TRIES_MAX: u32 = 8;
+/// Batches that are read ahead of their encoder. The server waits meanwhile; memory that is used again is warm, and files stay whole.
+const READ_AHEAD_BATCHES: usize = 2;
 /// How often a reader looks whether there is memory again.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
