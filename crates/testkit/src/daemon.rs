@@ -228,6 +228,19 @@ impl Pipeline {
         process::run(&name, self.command(arguments)?, &self.folder, limit).await
     }
 
+    /// Runs a command on a terminal of this size, to its end; the terminal is sent what `stdout` has.
+    pub async fn run_on_terminal(&self, arguments: &[&str], columns: u16, rows: u16) -> Result<Outcome> {
+        let program = self.command(arguments)?;
+        let words = std::iter::once(program.get_program()).chain(program.get_args());
+        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let line = format!("stty columns {columns} rows {rows}; exec {}", words.join(" "));
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+        let known = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        script.envs(known).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        process::run(&format!("{:03}-terminal", self.count_logs()?), script, &self.folder, seconds(120)).await
+    }
+
     /// `tributary setup --apply`
     pub async fn setup(&self) -> Result<Outcome> {
         self.run(&["setup", "--apply"]).await?.success().context("setup --apply")
