@@ -19,6 +19,7 @@ mod rig;
 mod roundtrip;
 mod scene;
 mod snapshot;
+mod standby;
 mod startup;
 mod stores;
 mod streaming;

@@ -73,6 +73,8 @@ pub struct Settings {
     pub snapshot: &'static str,
     /// `partitions.on_detach` and `partitions.on_drop`
     pub on_gone: &'static str,
+    /// `partitions.on_attach`
+    pub on_attach: &'static str,
     /// `partitions.refresh`
     pub refresh: &'static str,
     /// Environment of the daemon.
@@ -97,6 +99,7 @@ impl Settings {
             before: Vec::new(),
             snapshot: "never",
             on_gone: "keep",
+            on_attach: "backfill",
             refresh: "30s",
             env: Vec::new(),
         }
@@ -144,6 +147,7 @@ impl Pipeline {
             before,
             snapshot,
             on_gone,
+            on_attach,
             refresh,
             ..
         } = &self.settings;
@@ -169,7 +173,7 @@ impl Pipeline {
         writeln!(
             toml,
             "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"{snapshot}\"\n\n\
-             [partitions]\non_detach = \"{on_gone}\"\non_drop = \"{on_gone}\"\nrefresh = \"{refresh}\"\n"
+             [partitions]\non_detach = \"{on_gone}\"\non_drop = \"{on_gone}\"\non_attach = \"{on_attach}\"\nrefresh = \"{refresh}\"\n"
         )?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;
         writeln!(
@@ -226,6 +230,19 @@ impl Pipeline {
     pub async fn run_within(&self, arguments: &[&str], limit: Duration) -> Result<Outcome> {
         let name = format!("{:03}-{}", self.count_logs()?, arguments.first().copied().unwrap_or("tributary"));
         process::run(&name, self.command(arguments)?, &self.folder, limit).await
+    }
+
+    /// Runs a command on a terminal of this size, to its end; the terminal is sent what `stdout` has.
+    pub async fn run_on_terminal(&self, arguments: &[&str], columns: u16, rows: u16) -> Result<Outcome> {
+        let program = self.command(arguments)?;
+        let words = std::iter::once(program.get_program()).chain(program.get_args());
+        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let line = format!("stty columns {columns} rows {rows}; exec {}", words.join(" "));
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+        let known = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        script.envs(known).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        process::run(&format!("{:03}-terminal", self.count_logs()?), script, &self.folder, seconds(120)).await
     }
 
     /// `tributary setup --apply`

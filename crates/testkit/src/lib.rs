@@ -20,6 +20,7 @@ pub mod s3;
 pub mod shuffle;
 pub mod stage;
 pub mod storm;
+pub mod terminal;
 pub mod wait;
 pub mod workload;
 

@@ -1,6 +1,6 @@
 //! A real Postgres server for one test.
 //!
-//! Owns: the data folder, the server process, stop and start in every manner, copies of the folder.
+//! Owns: the data folder, the server process, stop and start in every manner, copies of the folder, standbys.
 //! Does not: know what is stored in it.
 //! Holds: it listens on one free loopback port, which stays the same over restarts.
 //! Fails: with the end of the server's log.
@@ -34,6 +34,7 @@ pub struct Cluster {
     pub data: PathBuf,
     prefix: PathBuf,
     log: PathBuf,
+    is_standby: bool,
     process: Option<Process>,
 }
 
@@ -88,6 +89,7 @@ impl Cluster {
             log: data.with_extension("log"),
             data,
             prefix: place::postgres(version)?,
+            is_standby: false,
             process: None,
         };
         cluster.configure(&format!("{conf}port = {port}"))?;
@@ -145,6 +147,7 @@ impl Cluster {
         postgres.arg("-D").arg(&self.data);
         self.process = Some(Process::spawn("postgres", postgres, &self.log)?);
         let what = format!("the start of Postgres {}", self.version);
+        let is_standby = self.is_standby;
         let started = wait::until(&what, START_LIMIT, async || {
             // An end is an answer, too.
             if let Some(process) = &mut self.process
@@ -154,7 +157,7 @@ impl Cluster {
             }
             let client = self.connect("postgres").await?;
             let in_recovery: bool = client.query_one("select pg_is_in_recovery()", &[]).await?.try_get(0)?;
-            ensure!(!in_recovery, "it is still in recovery");
+            ensure!(is_standby || !in_recovery, "it is still in recovery");
             Ok(None)
         });
         let ended = started.await.with_context(|| crate::process::tail(&self.log))?;
@@ -190,10 +193,30 @@ impl Cluster {
             log: data.with_extension("log"),
             data,
             prefix: self.prefix.clone(),
+            is_standby: false,
             process: None,
         };
         copy.configure(&format!("port = {port}"))?;
         Ok(copy)
+    }
+
+    /// A standby of this server, which is stopped for a moment: it replays what it is sent. `settings` are lines of its `postgresql.conf`.
+    pub async fn standby(&mut self, stage: &Stage, settings: &[&str]) -> Result<Cluster> {
+        // Not every version has pg_basebackup here, and a stopped server is its own backup.
+        self.stop(Stop::Fast).await?;
+        let mut standby = self.copy(stage)?;
+        self.resume().await?;
+        standby.is_standby = true;
+        let primary = format!("primary_conninfo = 'host=127.0.0.1 port={} user=postgres'", self.port);
+        standby.configure(&format!("{primary}\n{}", settings.join("\n")))?;
+        standby.write("standby.signal", "")?;
+        standby.resume().await?;
+        Ok(standby)
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(&self.log)?).into_owned())
     }
 
     /// Lets the next start end recovery on a new timeline, as a promoted standby or a restored backup does.

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use indicatif::MultiProgress;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -29,6 +30,7 @@ pub mod setup;
 pub mod status;
 pub mod teardown;
 
+mod progress;
 mod text;
 
 /// Streams a Postgres database into a Parquet lake, exactly once.
@@ -70,7 +72,7 @@ pub enum Command {
     /// Print the SQL that Postgres needs; with --apply, create what is missing
     Setup(setup::SetupArgs),
     /// Say how far the daemon, or without one the lake, has got
-    Status,
+    Status(status::StatusArgs),
     /// Look into the lake's log
     Inspect(inspect::InspectArgs),
     /// Take back a last cut whose files can be published no more
@@ -133,25 +135,28 @@ fn run_to_end(cli: Cli) -> Result<Answer, Failure> {
     let is_daemon = matches!(cli.command, Command::Run(_));
     let default_filter = if is_daemon { DAEMON_FILTER } else { COMMAND_FILTER };
     let filter = cli.global.log.as_deref().unwrap_or(default_filter);
-    let logs_json = logging::install(filter, cli.global.log_format)
+    let bars = progress::target();
+    let logs_json = logging::install(filter, cli.global.log_format, &bars)
         .map_err(|error| Failure { error, as_log_line: false })?;
     source::install_crypto();
-    run_on_runtime(cli).map_err(|error| Failure { error, as_log_line: is_daemon && logs_json })
+    // Lines of JSON are for machines, whoever looks at them.
+    let bars = Some(bars).filter(|_| !logs_json);
+    run_on_runtime(cli, bars).map_err(|error| Failure { error, as_log_line: is_daemon && logs_json })
 }
 
-fn run_on_runtime(cli: Cli) -> Result<Answer> {
+fn run_on_runtime(cli: Cli, bars: Option<MultiProgress>) -> Result<Answer> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::bug("the runtime cannot be started").caused_by(error))?;
-    let outcome = runtime.block_on(dispatch(cli));
+    let outcome = runtime.block_on(dispatch(cli, bars));
     // A blocking task that is stuck in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
 /// Boxed, each: these are the largest futures of the program.
-async fn dispatch(cli: Cli) -> Result<Answer> {
+async fn dispatch(cli: Cli, bars: Option<MultiProgress>) -> Result<Answer> {
     let Cli { global, command } = cli;
     let load = || {
         let config = Config::load(global.config.as_deref())?;
@@ -161,10 +166,10 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Ok::<Config, Error>(config)
     };
     match command {
-        Command::Run(args) => Box::pin(run::run(&args, &load()?)).await,
+        Command::Run(args) => Box::pin(run::run(&args, &load()?, bars)).await,
         Command::Check => Box::pin(check::run(&load()?)).await,
         Command::Setup(args) => Box::pin(setup::run(&args, &load()?)).await,
-        Command::Status => Box::pin(status::run(&load()?)).await,
+        Command::Status(args) => Box::pin(status::run(&args, &load()?, global.json)).await,
         Command::Inspect(args) => Box::pin(inspect::run(&args, &load()?)).await,
         Command::Repair => Box::pin(repair::run(&load()?)).await,
         Command::Resync(args) => Box::pin(resync::run(&args, &load()?)).await,

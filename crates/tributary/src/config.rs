@@ -388,6 +388,8 @@ pub struct Pattern {
 pub struct Snapshot {
     /// Whether rows of before the slot are exported.
     pub mode: SnapshotMode,
+    /// The server whose rows are read, as a libpq URL, if it is not the one that catalogs are read from.
+    pub url: Option<ConnectionUrl>,
     /// Readers at once.
     pub workers: u32,
     /// What all of them together read in a second, at most; 0 for no bound.
@@ -396,7 +398,7 @@ pub struct Snapshot {
 
 impl Default for Snapshot {
     fn default() -> Snapshot {
-        Snapshot { mode: SnapshotMode::Initial, workers: 4, max_rate: ByteSize::kibibytes(0) }
+        Snapshot { mode: SnapshotMode::Initial, url: None, workers: 4, max_rate: ByteSize::kibibytes(0) }
     }
 }
 
@@ -576,12 +578,20 @@ impl Config {
         ConnectOptions::parse(url.as_str(), self.source.password_file.as_deref())
     }
 
+    /// How to reach the server whose rows a snapshot reads. Who names a replica for the catalogs wants its source spared, and rows are by far
+    /// the most that is read of it.
+    pub fn snapshot_options(&self) -> Result<ConnectOptions> {
+        let url = self.snapshot.url.as_ref().or(self.source.catalog_url.as_ref()).unwrap_or(&self.source.url);
+        ConnectOptions::parse(url.as_str(), self.source.password_file.as_deref())
+    }
+
     /// What is allowed and still worth a word.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let urls = [
             ("source.url", Some(&self.source.url)),
             ("source.catalog_url", self.source.catalog_url.as_ref()),
+            ("snapshot.url", self.snapshot.url.as_ref()),
         ];
         for (key, url) in urls {
             if url.is_some_and(ConnectionUrl::has_password) {

@@ -14,10 +14,11 @@ use pgoutput::Lsn;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, StreamingMode};
+use crate::config::{Config, SnapshotMode, StreamingMode};
 use crate::error::{Error, Kind, Result};
 use crate::retry::Backoff;
-use crate::source::ConnectOptions;
+use crate::snapshot::replica::Replica;
+use crate::source::{ConnectOptions, connect_sql};
 use crate::status::{Shared, State};
 
 pub mod bootstrap;
@@ -50,6 +51,7 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: ConnectOptions,
     pub(crate) catalog_options: ConnectOptions,
+    pub(crate) snapshot_options: ConnectOptions,
     pub(crate) until: Until,
     pub(crate) shutdown: watch::Receiver<bool>,
     /// The epoch of our last `open` entry; anybody else's means that we are fenced.
@@ -111,6 +113,7 @@ pub async fn run(
         config: Arc::new(config.clone()),
         gauge: Gauge::new(config.memory.budget.as_usize()),
         catalog_options: config.catalog_options()?,
+        snapshot_options: config.snapshot_options()?,
         store,
         shared,
         options,
@@ -120,6 +123,10 @@ pub async fn run(
         text_only: false,
         commits_only: CommitsOnly::Not,
     };
+    tokio::select! {
+        looked = Box::pin(look_at_replica(&context)) => looked?,
+        () = stopped(&mut told) => return Ok(()),
+    }
     let outcome = attempts(&mut context).await;
     context.shared.ready(false);
     if let Err(error) = &outcome {
@@ -127,6 +134,35 @@ pub async fn run(
         context.shared.error(error.chain(), error.kind().label());
     }
     outcome
+}
+
+/// Refuses a server whose rows can never be read. One that is only down now keeps nothing but the snapshot waiting.
+async fn look_at_replica(context: &Context) -> Result<()> {
+    let (options, config) = (&context.snapshot_options, &context.config);
+    let is_read = config.snapshot.mode == SnapshotMode::Initial || config.snapshot.url.is_some();
+    if *options == context.options || !is_read {
+        return Ok(());
+    }
+    let looked = tokio::time::timeout(REPLICA_WAIT, async {
+        let sql = connect_sql(options).await?;
+        Replica::caught_up(&context.options, options, &sql, Duration::from_secs(1)).await
+    });
+    match looked.await {
+        Ok(Err(error)) if error.kind() == Kind::Config => Err(error),
+        Ok(Err(error)) => {
+            let (hint, error) = (error.hint_text(), error.chain());
+            warn!(error, hint, "rows cannot be read from the replica now; the stream does not wait for that");
+            Ok(())
+        }
+        Ok(Ok(_)) => {
+            info!(server = options.address(), "rows of the snapshot are read from a replica");
+            Ok(())
+        }
+        Err(_) => {
+            warn!(server = options.address(), "the replica does not answer; the stream does not wait for it");
+            Ok(())
+        }
+    }
 }
 
 async fn attempts(context: &mut Context) -> Result<()> {
@@ -218,4 +254,6 @@ pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
 /// An attempt that lived this long was healthy: the backoff starts over.
 const HEALTHY: Duration = Duration::from_secs(60);
+/// How long the start waits for the replica.
+const REPLICA_WAIT: Duration = Duration::from_secs(10);
 const STOPPED: &str = "told to stop";

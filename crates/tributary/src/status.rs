@@ -30,7 +30,7 @@ use crate::source::slot::Slot;
 mod snapshot;
 
 use snapshot::Snapshots;
-pub use snapshot::{SnapshotStatus, SnapshotTable};
+pub use snapshot::{SnapshotProgress, SnapshotStatus, SnapshotTable};
 
 /// What the daemon is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -461,6 +461,11 @@ impl Shared {
         document.snapshot = inner.snapshots.status(Instant::now());
         document.errors = inner.errors.iter().cloned().collect();
         document
+    }
+
+    /// What is known of the snapshot now.
+    pub fn snapshot_status(&self) -> SnapshotStatus {
+        self.lock().snapshots.status(Instant::now())
     }
 
     /// What `/status.json` answers.

@@ -8,13 +8,14 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use indicatif::MultiProgress;
 use pgoutput::Lsn;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::{Answer, text};
+use super::{Answer, progress, text};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http;
@@ -30,9 +31,18 @@ pub struct RunArgs {
 }
 
 /// Runs until it is told to stop, `--until` is reached, or a person is needed.
-pub(super) async fn run(args: &RunArgs, config: &Config) -> Result<Answer> {
+pub(super) async fn run(args: &RunArgs, config: &Config, bars: Option<MultiProgress>) -> Result<Answer> {
     let shared = Shared::new(config);
-    serve(args.until.unwrap_or(Until::Forever), config, &shared).await?;
+    let pipeline = serve(args.until.unwrap_or(Until::Forever), config, &shared);
+    if let Some(bars) = bars {
+        tokio::select! {
+            outcome = pipeline => outcome?,
+            // It ends only with us.
+            () = progress::follow(bars, Arc::clone(&shared)) => {}
+        }
+    } else {
+        pipeline.await?;
+    }
     let document = shared.snapshot();
     let rows: u64 = document.tables.iter().map(|table| table.rows).sum();
     let published = document.positions.published;

@@ -2,19 +2,19 @@
 //!
 //! Owns: where the answer comes from, and its text.
 //! Does not: change anything.
-//! Holds: the document has the same form either way.
+//! Holds: the document has the same form either way. Whoever watches costs the daemon one request a second, and the lake none.
 //! Fails: when no daemon answers and the lake has no log, or cannot be read.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use lake::layout;
-use lake::log::{self, Reading};
+use lake::log;
 use lake::store::Store;
 use lake::watermark::Watermark;
 use pgoutput::Lsn;
 
-use super::{Answer, text};
+use super::{Answer, print, text};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http;
@@ -24,19 +24,42 @@ use crate::status::{
     Document, Positions, SlotStatus, SnapshotStatus, SnapshotTable, State, TABLE_NEEDS_RESYNC, TableStatus,
 };
 
-pub(super) async fn run(config: &Config) -> Result<Answer> {
-    let answered = match config.http.listen.as_str() {
-        "" => None,
-        listen => http::ask_status(listen).await.filter(|document| document.pipeline == config.source.slot),
-    };
-    let document = match answered {
+/// Arguments of `status`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Show it again every second, for as long as the daemon answers
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+pub(super) async fn run(args: &StatusArgs, config: &Config, json: bool) -> Result<Answer> {
+    let is_terminal = std::io::stdout().is_terminal();
+    while args.watch
+        && let Some(document) = from_daemon(config).await
+    {
+        print(&match json {
+            true => format!("{}\n", serde_json::to_value(&document).unwrap_or_default()),
+            false if is_terminal => format!("{CLEARED}{}", render(&document, true)),
+            false => format!("{}\n", render(&document, false)),
+        });
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+    let document = match from_daemon(config).await {
         Some(document) => document,
         None => from_log(config).await?,
     };
-    let text = render(&document, std::io::stdout().is_terminal());
+    let text = render(&document, is_terminal);
     let json = serde_json::to_value(&document)
         .map_err(|error| Error::bug("the status cannot be written").caused_by(error))?;
     Ok(Answer::new(text, json))
+}
+
+/// What a daemon of this pipeline says, if one answers.
+async fn from_daemon(config: &Config) -> Option<Document> {
+    match config.http.listen.as_str() {
+        "" => None,
+        listen => http::ask_status(listen).await.filter(|document| document.pipeline == config.source.slot),
+    }
 }
 
 /// Without a daemon.
@@ -138,34 +161,33 @@ fn render(document: &Document, bars: bool) -> String {
 
 /// A line for each table that is read, with a bar on a terminal; and what was set aside.
 fn snapshot(status: &SnapshotStatus, bars: bool) -> String {
-    let of = |state: Reading| status.tables.iter().filter(move |table| table.state == state);
-    let done = of(Reading::Done).count() + status.not_listed;
-    let (running, aside) = (of(Reading::Running).count(), of(Reading::SetAside).count());
+    let (lines, aside) = (status.running(), status.aside().count());
+    let (done, running) = (status.done(), lines.len());
     if running + aside == 0 {
         return String::new();
     }
     let mut out = format!("\nsnapshot   {done} tables read, {running} to go, {aside} set aside\n");
-    // Those that are at work first; the others wait for their turn.
-    let mut lines: Vec<&SnapshotTable> = of(Reading::Running).collect();
-    lines.sort_by_key(|table| table.chunks.is_none());
-    let rows: Vec<Vec<String>> = lines
+    let row = |name: &str, percent: Option<f64>, rows: u64, speed: Option<f64>, eta: Option<u64>| {
+        let read = percent.map_or_else(|| "waits".to_owned(), |percent| format!("{percent:.1} %"));
+        let speed = speed.map_or_else(String::new, |rows| format!("{rows:.0} rows/s"));
+        let left = eta.map_or_else(String::new, |seconds| format!("{} left", text::duration(seconds)));
+        let mut row = vec![name.to_owned(), read, text::grouped(rows), speed, left];
+        if bars {
+            row.insert(1, text::bar(percent.unwrap_or(0.0)));
+        }
+        row
+    };
+    let mut rows: Vec<Vec<String>> = lines
         .iter()
         .take(SNAPSHOTS_SHOWN)
-        .map(|table| {
-            let percent =
-                table.percent.map_or_else(|| "waits".to_owned(), |percent| format!("{percent:.1} %"));
-            let speed = table.rows_per_second.map_or_else(String::new, |rows| format!("{rows:.0} rows/s"));
-            let left = table
-                .eta_seconds
-                .map_or_else(String::new, |seconds| format!("{} left", text::duration(seconds)));
-            let mut row = vec![table.table.clone(), percent, text::grouped(table.rows), speed, left];
-            if bars {
-                row.insert(1, text::bar(table.percent.unwrap_or(0.0)));
-            }
-            row
-        })
+        .map(|table| row(&table.table, table.percent, table.rows, table.rows_per_second, table.eta_seconds))
         .collect();
     if !rows.is_empty() {
+        let total = &status.total;
+        if running > 1 && total.percent.is_some() {
+            let all = row("all", total.percent, total.rows, total.rows_per_second, total.eta_seconds);
+            rows.insert(0, all);
+        }
         let (header, right): (&[&str], &[usize]) = match bars {
             true => (&["table", "", "read", "rows", "speed", ""], &[2, 3, 4, 5]),
             false => (&["table", "read", "rows", "speed", ""], &[1, 2, 3, 4]),
@@ -175,7 +197,7 @@ fn snapshot(status: &SnapshotStatus, bars: bool) -> String {
     if running > SNAPSHOTS_SHOWN {
         out.push_str(&format!("  and {} more\n", running - SNAPSHOTS_SHOWN));
     }
-    for table in of(Reading::SetAside) {
+    for table in status.aside() {
         let (name, reason) = (&table.table, table.reason.as_deref().unwrap_or("unknown"));
         out.push_str(&format!("  {name} was set aside: {reason}; then: tributary resync {name}\n"));
     }
@@ -210,11 +232,16 @@ fn reasons(table: &TableStatus) -> String {
 const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
 const ERRORS_SHOWN: usize = 5;
 const SNAPSHOTS_SHOWN: usize = 40;
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// The cursor at the top left of a terminal with nothing on it.
+const CLEARED: &str = "\x1b[H\x1b[2J";
 
 #[cfg(test)]
 mod tests {
+    use lake::log::Reading;
+
     use super::*;
-    use crate::status::{ErrorStatus, Lag};
+    use crate::status::{ErrorStatus, Lag, SnapshotProgress};
 
     #[test]
     fn the_text_shows_what_the_document_holds() {
@@ -284,6 +311,12 @@ mod tests {
              public.a was set aside: permission denied; then: tributary resync public.a\n"
         );
         assert!(snapshot(&status, true).contains("public.b  ##########----------  50.0 %"));
+        let mut two = SnapshotStatus::of(vec![
+            table("public.b", Reading::Running),
+            table("public.c", Reading::Running),
+        ]);
+        two.total = SnapshotProgress { percent: Some(25.0), rows: 3_000, ..SnapshotProgress::default() };
+        assert!(snapshot(&two, false).contains("  all       25.0 %  3,000\n"), "{}", snapshot(&two, false));
         assert_eq!(snapshot(&SnapshotStatus::of(vec![table("public.c", Reading::Done)]), false), "");
     }
 }

@@ -379,3 +379,24 @@ fn a_snapshot_may_be_slowed() {
     assert_eq!(rate("workers = 0"), None);
     assert!(parse("workers = 8").is_ok_and(|config| config.warnings().is_empty()));
 }
+
+#[test]
+fn a_snapshot_reads_where_catalogs_are_read_unless_it_is_told_where() {
+    let host = |text: &str| {
+        let config = parse(&format!("[source]\nurl = \"postgresql://cdc@source/shop\"\n{text}"));
+        config.and_then(|config| config.snapshot_options()).map(|options| options.address())
+    };
+    let lake = "[lake]\nurl = \"s3://b\"\n";
+    let catalogs = "catalog_url = \"postgresql://cdc@catalogs/shop\"\n";
+    let snapshot = "[snapshot]\nurl = \"postgresql://cdc:secret@standby/shop\"\n";
+    assert_eq!(host(lake).ok().as_deref(), Some("source:5432/shop"));
+    assert_eq!(host(&[catalogs, lake].concat()).ok().as_deref(), Some("catalogs:5432/shop"));
+    let text = [catalogs, lake, snapshot].concat();
+    assert_eq!(host(&text).ok().as_deref(), Some("standby:5432/shop"));
+    let config = parse(&format!("[source]\nurl = \"postgresql://cdc@source/shop\"\n{text}")).expect("valid");
+    assert!(
+        config.warnings().iter().any(|warning| warning.contains("`snapshot.url`")),
+        "{:?}",
+        config.warnings()
+    );
+}

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::status::Document;
+use crate::status::{Document, SnapshotProgress, SnapshotStatus};
 
 /// The page.
 pub(super) fn render(document: &Document) -> String {
@@ -37,7 +37,9 @@ pub(super) fn render(document: &Document) -> String {
     for (name, value) in rows {
         let _ = write!(html, "<tr><th>{name}<td>{value}");
     }
-    html.push_str("</table><h2>Tables</h2><table><tr><th>table<th>rows<th>files<th>bytes");
+    html.push_str("</table>");
+    snapshot(&mut html, &document.snapshot);
+    html.push_str("<h2>Tables</h2><table><tr><th>table<th>rows<th>files<th>bytes");
     for table in document.tables.iter().take(TABLES_SHOWN) {
         let name = escape(&table.table);
         let _ = write!(html, "<tr><td>{name}<td>{}<td>{}<td>{}", table.rows, table.files, table.bytes);
@@ -56,6 +58,54 @@ pub(super) fn render(document: &Document) -> String {
     }
     html.push_str("<p><a href=/metrics>metrics</a> <a href=/status.json>status.json</a>");
     html
+}
+
+/// How far the rows are read that tables had already, and what was set aside. Of a snapshot that is done and forgotten, nothing.
+fn snapshot(html: &mut String, status: &SnapshotStatus) {
+    if status.state == "none" {
+        return;
+    }
+    let (running, aside) = (status.running(), status.aside().count());
+    let _ = write!(
+        html,
+        "<h2>Snapshot <small>{}</small></h2><p>{} tables read, {} to go, {aside} set aside",
+        escape(&status.state),
+        status.done(),
+        running.len()
+    );
+    if running.is_empty() && aside == 0 {
+        return;
+    }
+    html.push_str("<table><tr><th>table<th>read<th><th>rows<th>bytes<th>rows/s<th>left");
+    if running.len() > 1 {
+        progress(html, "all", &status.total);
+    }
+    for table in running.iter().take(TABLES_SHOWN) {
+        progress(html, &table.table, &table.progress());
+    }
+    for table in status.aside().take(TABLES_SHOWN) {
+        let reason = table.reason.as_deref().unwrap_or("unknown");
+        let (name, reason) = (escape(&table.table), escape(reason));
+        let _ = write!(html, "<tr><td>{name}<td colspan=6>set aside: {reason}");
+    }
+    html.push_str("</table>");
+    if running.len() > TABLES_SHOWN {
+        let _ = write!(html, "<p>and {} more in /status.json", running.len() - TABLES_SHOWN);
+    }
+}
+
+fn progress(html: &mut String, name: &str, progress: &SnapshotProgress) {
+    let SnapshotProgress { rows, bytes, percent, rows_per_second, eta_seconds } = progress;
+    let read = percent.map_or_else(
+        || "waits<td>".to_owned(),
+        |percent| format!("<progress max=100 value={percent}></progress><td>{percent:.1} %"),
+    );
+    let speed = rows_per_second.map_or_else(String::new, |rows| format!("{rows:.0}"));
+    let left = eta_seconds.map_or_else(String::new, |seconds| {
+        format!("{}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    });
+    let name = escape(name);
+    let _ = write!(html, "<tr><td>{name}<td>{read}<td>{rows}<td>{bytes}<td>{speed}<td>{left}");
 }
 
 fn escape(text: &str) -> String {

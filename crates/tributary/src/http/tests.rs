@@ -30,6 +30,41 @@ async fn every_route_answers() {
 }
 
 #[tokio::test]
+async fn the_page_shows_the_snapshot() {
+    let (address, shared) = server().await;
+    let page = async || body(&address, "/").await.expect("a page");
+    assert!(!page().await.contains("Snapshot"));
+    shared.snapshot_begun("public.a", 2, 1_000);
+    shared.snapshot_begun("public.<b>", 4, 3_000);
+    shared.snapshot_chunk("public.a", 1_234, 5_678);
+    shared.snapshot_ended("public.c", 0, Some("permission denied for <c>"));
+    let shown = page().await;
+    assert!(
+        shown.contains("<h2>Snapshot <small>running</small></h2><p>0 tables read, 2 to go, 1 set aside"),
+        "{shown}"
+    );
+    let row = |name: &str, percent: &str, read: &str| {
+        format!("<tr><td>{name}<td><progress max=100 value={percent}></progress><td>{read}<td>")
+    };
+    assert!(shown.contains(&row("all", "12.5", "12.5 %<td>1234<td>5678")), "{shown}");
+    assert!(shown.contains(&row("public.a", "50", "50.0 %<td>1234<td>5678")), "{shown}");
+    assert!(shown.contains(&row("public.&lt;b&gt;", "0", "0.0 %<td>0<td>0")), "{shown}");
+    assert!(
+        shown.contains("<tr><td>public.c<td colspan=6>set aside: permission denied for &lt;c&gt;"),
+        "{shown}"
+    );
+    // The time that is left, of what was measured just now.
+    assert!(shown.contains("<td>0:00:00"), "{shown}");
+    shared.snapshot_ended("public.a", 2_000, None);
+    shared.snapshot_ended("public.<b>", 2_000, None);
+    let shown = page().await;
+    assert!(
+        shown.contains("<small>done</small></h2><p>2 tables read, 0 to go, 1 set aside<table>"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
 async fn the_status_is_read_back_as_it_was_given() {
     let (address, shared) = server().await;
     shared.state(status::State::Streaming);

@@ -29,6 +29,7 @@ use crate::retry::Backoff;
 use crate::snapshot::plan::{self, Limits, Piece, Task};
 use crate::snapshot::point::{Point, slot_name};
 use crate::snapshot::query::{Announcement, Column, Since};
+use crate::snapshot::replica::Replica;
 use crate::snapshot::worker::{self, Patience};
 use crate::source::{ConnectOptions, Sql, catalog, connect_sql, partitions};
 
@@ -120,7 +121,10 @@ impl Announced {
 
 /// What a snapshot reads with.
 pub(super) struct Settings {
+    /// Where rows are read.
     pub(super) options: ConnectOptions,
+    /// Where changes are, if elsewhere.
+    pub(super) replica_of: Option<ConnectOptions>,
     pub(super) slot: String,
     pub(super) publications: Vec<String>,
     pub(super) selection: Selection,
@@ -284,6 +288,7 @@ impl Rounds {
             }
             match self.round().await {
                 Ok(true) => {
+                    backoff.reset();
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Ok(false) => {
@@ -337,6 +342,11 @@ impl Rounds {
             return Ok(false);
         }
         let sql = connect_sql(&settings.options).await?;
+        let replica = match &settings.replica_of {
+            // Before anything is asked: what the stream made us look for may not be there yet.
+            Some(source) => Some(Replica::caught_up(source, &settings.options, &sql, POINT_WAIT).await?),
+            None => None,
+        };
         if self.running().next().is_none() && self.knows_all(&sql).await? {
             return Ok(false);
         }
@@ -356,7 +366,10 @@ impl Rounds {
         }
         self.points += 1;
         let name = slot_name(&settings.slot, self.points)?;
-        let point = Box::pin(Point::find(&settings.options, &name, POINT_WAIT)).await?;
+        let point = match &replica {
+            Some(replica) => Box::pin(replica.find(&name, POINT_WAIT)).await?,
+            None => Box::pin(Point::find(&settings.options, &name, POINT_WAIT)).await?,
+        };
         info!(lsn = %point.lsn, tables = wanted.len(), "reading the rows that tables have already");
         self.ask(|answer| Request::Reach { lsn: point.lsn, answer }).await?;
         let mut relations = facts.relations_of(|root| wanted.contains_key(&root));
@@ -562,8 +575,16 @@ impl Rounds {
             readers.spawn(reader.run());
         }
         drop(outcomes);
-        let mut is_whole = true;
+        let (mut is_whole, mut has_read) = (true, false);
         while let Some(outcome) = ended.recv().await {
+            let outcome = match outcome {
+                // What ended it may end the next one as well: a standby that is busy, for example.
+                Outcome::PointLost(error) if !has_read => {
+                    readers.shutdown().await;
+                    return Err(error);
+                }
+                outcome => outcome,
+            };
             let (root, parts) = match &outcome {
                 Outcome::Read { chunk, parts } => (Oid(chunk.relation), *parts),
                 Outcome::Changed { root } | Outcome::SetAside { root, .. } | Outcome::Skipped { root } => {
@@ -579,6 +600,7 @@ impl Rounds {
                 }
             };
             is_whole &= !matches!(outcome, Outcome::Changed { .. });
+            has_read |= matches!(outcome, Outcome::Read { .. });
             if let Outcome::Read { chunk, .. } = &outcome
                 && let Some(known) = self.known.get_mut(&chunk.relation)
             {

@@ -2,8 +2,8 @@
 //!
 //! Owns: the temporary slot that finds the point, and the session that keeps its snapshot.
 //! Does not: read tables.
-//! Holds: when a [`Point`] is there, its slot is gone, so that it keeps no WAL; its snapshot lives as long as it does. The stream has
-//! every transaction that the snapshot does not show, at a position not below the point (T71, T72).
+//! Holds: when a [`Point`] is there, its slot is gone, so that it keeps no WAL; its snapshot lives as long as it does, and what it shows is
+//! there, on a standby as well. The stream has every transaction that the snapshot does not show, at a position not below the point (T71, T72).
 //! Fails: transient when open transactions do not end in time (T70), naming the oldest; otherwise as the source does.
 
 use std::time::Duration;
@@ -35,16 +35,32 @@ pub struct Point {
 impl Point {
     /// Finds a point. `slot` is the name of the temporary slot; waits for open transactions that have written, up to `wait`.
     pub async fn find(options: &ConnectOptions, slot: &str, wait: Duration) -> Result<Point> {
+        Point::find_waiting_for(None, options, slot, wait).await
+    }
+
+    /// Finds a point on a standby, which waits for transactions of its primary: that is asked which they are.
+    pub(super) async fn find_waiting_for(
+        primary: Option<&Sql>,
+        options: &ConnectOptions,
+        slot: &str,
+        wait: Duration,
+    ) -> Result<Point> {
         // First: it says who is in the way, and the snapshot must not wait for it.
         let keeper = connect_sql(options).await?;
+        let guard = if server(&keeper).await?.in_recovery { Some(Guard::open(options).await?) } else { None };
         let mut session = Box::pin(Session::connect(options)).await?;
         let created = match session.create_temporary_slot(slot, wait).await {
             Ok(created) => created,
-            Err(error) if is_slot_wait(&error) => return Err(in_the_way(&keeper, wait, error).await),
+            Err(error) if is_slot_wait(&error) => {
+                return Err(in_the_way(primary.unwrap_or(&keeper), wait, error).await);
+            }
             Err(error) => return Err(error),
         };
         let exported = created.snapshot.ok_or_else(|| Error::bug("the slot exported no snapshot"))?;
         let point = Point::keep(keeper, created.consistent_point, &exported).await?;
+        if let Some(guard) = guard {
+            guard.check().await?;
+        }
         // It would end with its session, but only once the server notices that.
         session.drop_slot(slot).await?;
         Ok(point)
@@ -72,6 +88,30 @@ impl Point {
     /// Whether the snapshot is still kept: the session may have been ended, by a person or by a conflict on a standby.
     pub async fn check(&self) -> Result<()> {
         self.keeper.query("snapshot that is kept", "SELECT 1", &[]).await.map(drop)
+    }
+}
+
+/// Knows whether a standby removed rows while a point was found.
+///
+/// On a primary the slot itself keeps what its snapshot shows. On a standby it keeps catalog rows only, and what is replayed between the
+/// point and the taking of the snapshot may remove rows that the point shows. A row that is missing leaves holes: an update of
+/// it does not bring the large values that it left alone. Such a replay has to end this session first, which is older.
+struct Guard(Sql);
+
+impl Guard {
+    async fn open(options: &ConnectOptions) -> Result<Guard> {
+        let sql = connect_sql(options).await?;
+        sql.execute("rows to keep", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1").await?;
+        Ok(Guard(sql))
+    }
+
+    async fn check(self) -> Result<()> {
+        let asked = self.0.query("rows to keep", "SELECT 1", &[]).await;
+        asked.map(drop).map_err(|error| {
+            Error::transient("the standby removed rows while a point was found")
+                .hint("hot_standby_feedback = on, on the standby, makes the primary keep them")
+                .caused_by(error)
+        })
     }
 }
 

@@ -29,12 +29,15 @@ use crate::source::{ConnectOptions, Sql, connect_sql};
 /// How long the source may be kept busy or waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// Of one piece, the time included in which we do not take what is sent; `None` for no bound.
+    /// Of one piece; `None` for no bound, whatever the role or the database has set.
     pub statement: Option<Duration>,
     /// Of waiting for the lock on a relation.
     pub lock: Duration,
 }
 
+/// Without a bound of one piece: the server looks at `statement_timeout` between two rows only, and not while it waits for us to take them. So it
+/// would never end what is slow because of us, but pieces that a slow disk or a low `snapshot.max_rate` makes last, and these would be
+/// read again and again. What bounds a piece is its size; a reader that is gone is found out by TCP.
 impl Default for Patience {
     fn default() -> Patience {
         Patience { statement: None, lock: Duration::from_secs(5) }
@@ -331,6 +334,12 @@ pub fn verdict(error: &Error) -> Verdict {
         (_, "22" | "0A" | "42" | "54") => Verdict::SetAside,
         _ => Verdict::Retry,
     }
+}
+
+/// A standby had to go on with its replay. However often that happens, it says nothing against the relation.
+pub fn is_recovery_conflict(error: &Error) -> bool {
+    // Nobody writes in our transactions, so that they conflict with nothing else.
+    server_error(error).is_some_and(|server| server.code == "40001")
 }
 
 /// No relation has the name.

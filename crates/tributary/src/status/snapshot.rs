@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct SnapshotStatus {
     /// `none`, `running` or `done`.
     pub state: String,
+    /// All tables together that are read in one go; those that were read long before do not make it look nearly done.
+    #[serde(default)]
+    pub total: SnapshotProgress,
     /// Running tables first, then those that were set aside, then those that are done.
     pub tables: Vec<SnapshotTable>,
     /// How many tables that are done are not listed.
@@ -27,6 +30,25 @@ impl Default for SnapshotStatus {
     fn default() -> SnapshotStatus {
         SnapshotStatus::of(Vec::new())
     }
+}
+
+/// How far one table is, or several.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotProgress {
+    /// Rows read.
+    pub rows: u64,
+    /// Bytes read, as Postgres sent them.
+    pub bytes: u64,
+    /// How much is read; by the size of the tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
+    /// Rows in a second, over the last minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_second: Option<f64>,
+    /// How long the rest takes at the speed of the last minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
 }
 
 /// The snapshot of one table.
@@ -80,6 +102,12 @@ impl SnapshotTable {
             reason: snapshot.reason.clone(),
         }
     }
+
+    /// How far it is.
+    pub fn progress(&self) -> SnapshotProgress {
+        let SnapshotTable { rows, bytes, percent, rows_per_second, eta_seconds, .. } = *self;
+        SnapshotProgress { rows, bytes, percent, rows_per_second, eta_seconds }
+    }
 }
 
 impl SnapshotStatus {
@@ -96,10 +124,33 @@ impl SnapshotStatus {
             Some(Reading::Running) => "running",
             Some(Reading::SetAside | Reading::Done) => "done",
         };
+        let total = SnapshotProgress {
+            rows: tables.iter().map(|table| table.rows).sum(),
+            bytes: tables.iter().map(|table| table.bytes).sum(),
+            ..SnapshotProgress::default()
+        };
         let remarkable = tables.partition_point(|table| table.state != Reading::Done);
         let not_listed = tables.len().saturating_sub(remarkable.max(TABLES_LISTED));
         tables.truncate(tables.len() - not_listed);
-        SnapshotStatus { state: state.to_owned(), tables, not_listed }
+        SnapshotStatus { state: state.to_owned(), total, tables, not_listed }
+    }
+
+    /// Those that are being read, the ones that are at work before those that wait for their turn.
+    pub fn running(&self) -> Vec<&SnapshotTable> {
+        let mut tables: Vec<&SnapshotTable> =
+            self.tables.iter().filter(|table| table.state == Reading::Running).collect();
+        tables.sort_by_key(|table| table.chunks_done.unwrap_or(0) == 0);
+        tables
+    }
+
+    /// Those that were set aside.
+    pub fn aside(&self) -> impl Iterator<Item = &SnapshotTable> {
+        self.tables.iter().filter(|table| table.state == Reading::SetAside)
+    }
+
+    /// How many tables are read.
+    pub fn done(&self) -> usize {
+        self.tables.iter().filter(|table| table.state == Reading::Done).count() + self.not_listed
     }
 }
 
@@ -109,6 +160,14 @@ pub(super) struct Snapshots {
     tables: BTreeMap<String, Progress>,
     /// What is left to read is still being found out.
     pub(super) is_planning: bool,
+    /// Tables that are read in one go have the same number.
+    go: u64,
+    /// How many of this go are being read.
+    running: usize,
+    /// Of this go, in bytes as they were expected.
+    work: u64,
+    rows: u64,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -122,15 +181,74 @@ struct Progress {
     chunks: Option<u64>,
     bytes_expected: u64,
     reason: Option<String>,
-    /// How far it was when, over the last minute.
+    /// The go that it was read in; `None` if that was before the daemon started.
+    go: Option<u64>,
+    pace: Pace,
+}
+
+/// How far something was when, over the last minute.
+#[derive(Debug, Default)]
+struct Pace {
     marks: VecDeque<Mark>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     at: Instant,
-    chunks_done: u64,
+    work: u64,
     rows: u64,
+}
+
+/// What was done in some time.
+struct Measured {
+    work: f64,
+    rows: f64,
+    seconds: f64,
+}
+
+impl Pace {
+    fn begin(&mut self, mark: Mark) {
+        self.marks.clear();
+        self.marks.push_back(mark);
+    }
+
+    fn note(&mut self, mark: Mark) {
+        // The first of a minute ago stays: parts that take longer than a minute have a speed, too.
+        while self.marks.get(1).is_some_and(|second| mark.at.duration_since(second.at) > WINDOW) {
+            self.marks.pop_front();
+        }
+        let is_first = self.marks.len() < 2;
+        match self.marks.back_mut() {
+            // Never the first: it is what is measured from.
+            Some(last) if mark.at.duration_since(last.at) < MARK_EVERY && !is_first => {
+                (last.work, last.rows) = (mark.work, mark.rows);
+            }
+            Some(_) | None => self.marks.push_back(mark),
+        }
+    }
+
+    /// Since the first mark.
+    fn measured(&self, now: Mark) -> Option<Measured> {
+        let first = self.marks.front()?;
+        let measured = Measured {
+            work: number(now.work.saturating_sub(first.work)),
+            rows: number(now.rows.saturating_sub(first.rows)),
+            seconds: now.at.duration_since(first.at).as_secs_f64(),
+        };
+        (measured.work > 0.0 && measured.seconds > 0.0).then_some(measured)
+    }
+}
+
+impl Measured {
+    fn rows_per_second(&self) -> f64 {
+        (self.rows / self.seconds * 10.0).round() / 10.0
+    }
+
+    /// How long so much work takes.
+    fn seconds_for(&self, work: u64) -> Option<u64> {
+        let each = self.seconds / self.work;
+        Duration::try_from_secs_f64(each * number(work)).ok().map(|left| left.as_secs())
+    }
 }
 
 /// The states before and after a change.
@@ -146,44 +264,66 @@ impl Snapshots {
             reason: snapshot.reason.clone(),
             ..Progress::new()
         };
+        self.leave(table);
         let before = self.tables.insert(table.to_owned(), progress);
         (before.map(|before| before.state), snapshot.state)
     }
 
     /// So much is still to be read.
     pub(super) fn begun(&mut self, table: &str, chunks: u64, bytes_expected: u64, now: Instant) -> Turn {
+        let is_first = self.running == 0;
+        self.leave(table);
+        if is_first {
+            self.go += 1;
+            (self.work, self.rows) = (0, 0);
+            self.pace.begin(Mark { at: now, work: 0, rows: 0 });
+        }
+        self.running += 1;
         let before = self.tables.get(table).map(|known| known.state);
         let known = self.tables.entry(table.to_owned()).or_insert_with(Progress::new);
         if known.state != Reading::Running {
             *known = Progress::new();
         }
+        known.go = Some(self.go);
         known.bytes_before = known.bytes;
         known.chunks_done = 0;
         known.chunks = Some(chunks);
         known.bytes_expected = bytes_expected;
-        known.marks.clear();
-        known.mark(now);
+        known.pace.begin(known.mark(now));
         (before, Reading::Running)
     }
 
     /// One part more is read.
     pub(super) fn chunk(&mut self, table: &str, rows: u64, bytes: u64, now: Instant) {
         let Some(known) = self.tables.get_mut(table) else { return };
+        let work_before = known.work().0;
         known.rows += rows;
         known.bytes += bytes;
         known.chunks_done += 1;
-        known.mark(now);
+        known.pace.note(known.mark(now));
+        self.work += known.work().0.saturating_sub(work_before);
+        self.rows += rows;
+        self.pace.note(Mark { at: now, work: self.work, rows: self.rows });
     }
 
     /// All is read, or nothing more of it can be.
     pub(super) fn ended(&mut self, table: &str, rows: u64, reason: Option<&str>) -> Turn {
+        self.leave(table);
         let before = self.tables.get(table).map(|known| known.state);
         let known = self.tables.entry(table.to_owned()).or_insert_with(Progress::new);
         known.state = if reason.is_some() { Reading::SetAside } else { Reading::Done };
         known.rows = rows;
         known.reason = reason.map(str::to_owned);
-        known.marks = VecDeque::new();
+        known.pace = Pace::default();
         (before, known.state)
+    }
+
+    /// A table is not read any more, or not as it was.
+    fn leave(&mut self, table: &str) {
+        let is_read = |known: &Progress| known.state == Reading::Running && known.go == Some(self.go);
+        if self.tables.get(table).is_some_and(is_read) {
+            self.running = self.running.saturating_sub(1);
+        }
     }
 
     /// Parts that are read and parts that there are.
@@ -194,11 +334,32 @@ impl Snapshots {
     pub(super) fn status(&self, now: Instant) -> SnapshotStatus {
         let tables = self.tables.iter().map(|(table, known)| known.status(table, now)).collect();
         let mut status = SnapshotStatus::of(tables);
+        if self.go > 0 {
+            status.total = self.total(now);
+        }
         if self.is_planning {
             // What is known to be done may not be all.
             "running".clone_into(&mut status.state);
         }
         status
+    }
+
+    fn total(&self, now: Instant) -> SnapshotProgress {
+        let of_this_go = || self.tables.values().filter(|known| known.go == Some(self.go));
+        let (mut read, mut whole) = (0_u64, 0_u64);
+        for known in of_this_go() {
+            let (part, all) = known.work();
+            (read, whole) = (read.saturating_add(part), whole.saturating_add(all));
+        }
+        let measured = self.pace.measured(Mark { at: now, work: self.work, rows: self.rows });
+        let measured = measured.filter(|_| self.running > 0);
+        SnapshotProgress {
+            rows: of_this_go().map(|known| known.rows).sum(),
+            bytes: of_this_go().map(|known| known.bytes).sum(),
+            percent: (whole > 0).then(|| tenths_of_percent(number(read) / number(whole))),
+            rows_per_second: measured.as_ref().map(Measured::rows_per_second),
+            eta_seconds: measured.and_then(|measured| measured.seconds_for(whole - read)),
+        }
     }
 }
 
@@ -213,37 +374,34 @@ impl Progress {
             chunks: None,
             bytes_expected: 0,
             reason: None,
-            marks: VecDeque::new(),
+            go: None,
+            pace: Pace::default(),
         }
     }
 
-    fn mark(&mut self, now: Instant) {
-        // The first of a minute ago stays: parts that take longer than a minute have a speed, too.
-        while self.marks.get(1).is_some_and(|second| now.duration_since(second.at) > WINDOW) {
-            self.marks.pop_front();
-        }
-        let mark = Mark { at: now, chunks_done: self.chunks_done, rows: self.rows };
-        match self.marks.back_mut() {
-            // Never the first: it is what is measured from.
-            Some(last) if mark.at.duration_since(last.at) < MARK_EVERY && last.chunks_done > 0 => {
-                (last.chunks_done, last.rows) = (mark.chunks_done, mark.rows);
+    fn mark(&self, now: Instant) -> Mark {
+        Mark { at: now, work: self.chunks_done, rows: self.rows }
+    }
+
+    /// How much of how much is read, in bytes as they were expected: not as many as those that came.
+    fn work(&self) -> (u64, u64) {
+        let whole = self.bytes_before.saturating_add(self.bytes_expected.max(1));
+        match (self.state, self.chunks) {
+            (Reading::Done, _) => (whole, whole),
+            (Reading::Running, Some(chunks)) if chunks > 0 => {
+                let read = u128::from(self.bytes_expected) * u128::from(self.chunks_done.min(chunks));
+                let read = u64::try_from(read / u128::from(chunks)).unwrap_or(self.bytes_expected);
+                (self.bytes_before + read, whole)
             }
-            Some(_) | None => self.marks.push_back(mark),
+            (Reading::Running, Some(_) | None) => (self.bytes_before, whole),
+            (Reading::SetAside, _) => (0, 0),
         }
     }
 
     fn status(&self, table: &str, now: Instant) -> SnapshotTable {
         let is_running = self.state == Reading::Running;
-        let measured = self.marks.front().filter(|_| is_running).and_then(|first| {
-            let seconds = now.duration_since(first.at).as_secs_f64();
-            let chunks = self.chunks_done - first.chunks_done;
-            (chunks > 0 && seconds > 0.0).then_some((chunks, self.rows - first.rows, seconds))
-        });
+        let measured = if is_running { self.pace.measured(self.mark(now)) } else { None };
         let left = self.chunks.map(|chunks| chunks.saturating_sub(self.chunks_done));
-        let eta = measured.zip(left).and_then(|((chunks, _, seconds), left)| {
-            let each = seconds / number(chunks);
-            Duration::try_from_secs_f64(each * number(left)).ok().map(|left| left.as_secs())
-        });
         SnapshotTable {
             table: table.to_owned(),
             state: self.state,
@@ -253,9 +411,8 @@ impl Progress {
             chunks: self.chunks,
             bytes_expected: self.chunks.map(|_| self.bytes_before + self.bytes_expected),
             percent: self.percent(),
-            rows_per_second: measured
-                .map(|(_, rows, seconds)| (number(rows) / seconds * 10.0).round() / 10.0),
-            eta_seconds: eta,
+            rows_per_second: measured.as_ref().map(Measured::rows_per_second),
+            eta_seconds: measured.zip(left).and_then(|(measured, left)| measured.seconds_for(left)),
             reason: self.reason.clone(),
         }
     }
@@ -271,8 +428,13 @@ impl Progress {
         let read = number(self.chunks_done.min(chunks)) / number(chunks);
         let (before, rest) = (number(self.bytes_before), number(self.bytes_expected.max(1)));
         let part = (before + read * rest) / (before + rest);
-        Some((part * 1_000.0).floor() / 10.0)
+        Some(tenths_of_percent(part))
     }
+}
+
+/// Rounded down, so that 100 means the end.
+fn tenths_of_percent(part: f64) -> f64 {
+    (part * 1_000.0).floor() / 10.0
 }
 
 /// As a float; exact up to 2^53, and more than good enough beyond.
@@ -341,7 +503,43 @@ mod tests {
             snapshots.chunk(TABLE, 1, 1, now);
         }
         assert_eq!(first(&snapshots, now).eta_seconds, Some(3_800));
-        assert!(snapshots.tables.values().all(|known| known.marks.len() < 70));
+        assert!(snapshots.tables.values().all(|known| known.pace.marks.len() < 70));
+    }
+
+    /// What was read long before is no progress of what is read now, and neither is what was set aside.
+    #[test]
+    fn all_tables_together_are_those_of_one_go() {
+        let mut snapshots = Snapshots::default();
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let old = TableSnapshot { rows: 7, bytes: 1 << 40, state: Reading::Done, ..TableSnapshot::default() };
+        snapshots.known("public.old", &old);
+        assert_eq!(snapshots.status(begin).total.rows, 7, "of the log");
+        for (table, bytes) in [("public.a", 300), ("public.b", 100), ("public.c", 1 << 30)] {
+            snapshots.begun(table, 2, bytes, begin);
+        }
+        snapshots.ended("public.c", 0, Some("permission denied"));
+        snapshots.chunk("public.a", 1_000, 50, at(10));
+        let SnapshotProgress { rows, bytes, percent, rows_per_second, eta_seconds } =
+            snapshots.status(at(10)).total;
+        assert_eq!((rows, bytes, percent), (1_000, 50, Some(37.5)));
+        // 150 in 10 seconds, 250 to go.
+        assert_eq!((rows_per_second, eta_seconds), (Some(100.0), Some(16)));
+        snapshots.chunk("public.a", 1_000, 50, at(20));
+        snapshots.ended("public.a", 2_000, None);
+        // The rest at a new point.
+        snapshots.chunk("public.b", 10, 5, at(20));
+        snapshots.begun("public.b", 1, 50, at(20));
+        assert_eq!(snapshots.status(at(20)).total.percent, Some(85.9));
+        snapshots.ended("public.b", 20, None);
+        let ended = snapshots.status(at(30)).total;
+        assert_eq!((ended.rows, ended.percent, ended.eta_seconds), (2_020, Some(100.0), None));
+        // Read anew later, alone: as asked for, and then begun.
+        snapshots.known("public.a", &TableSnapshot::default());
+        snapshots.begun("public.a", 4, 400, at(90));
+        snapshots.chunk("public.a", 5, 5, at(91));
+        let anew = snapshots.status(at(91)).total;
+        assert_eq!((anew.rows, anew.percent, anew.eta_seconds), (5, Some(25.0), Some(3)));
     }
 
     #[test]

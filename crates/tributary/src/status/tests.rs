@@ -41,7 +41,7 @@ fn the_document_has_the_documented_form() {
             "name": "tributary", "active": null, "wal_status": null, "confirmed_flush": null, "restart_lsn": null,
             "retained_bytes": null, "safe_wal_bytes": null, "invalidation": null
         },
-        "snapshot": {"state": "none", "tables": []},
+        "snapshot": {"state": "none", "total": {"rows": 0, "bytes": 0}, "tables": []},
         "tables": [{"table": "public.orders", "rows": 15, "files": 2, "bytes": 1_700, "state": "streaming"}],
         "errors": []
     });

@@ -28,7 +28,7 @@ struct Estimate {
     chunks: u64,
 }
 
-pub(super) async fn look(report: &mut Report, sql: &Sql, selection: &Selection, facts: &Facts) {
+pub(super) async fn look(report: &mut Report, sql: &Sql, host: &str, selection: &Selection, facts: &Facts) {
     let wanted = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name));
     let roots: BTreeSet<Oid> = wanted.map(|root| root.oid).collect();
     let relations = facts.relations_of(|root| roots.contains(&root));
@@ -40,7 +40,7 @@ pub(super) async fn look(report: &mut Report, sql: &Sql, selection: &Selection, 
         report.ok(
             "snapshot",
             format!(
-                "reads {} tables: about {} rows{uncounted}, {} in {} chunks",
+                "reads {} tables from {host}: about {} rows{uncounted}, {} in {} chunks",
                 roots.len(),
                 text::grouped(estimate.rows),
                 text::bytes(estimate.bytes),

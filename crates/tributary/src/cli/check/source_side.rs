@@ -20,6 +20,7 @@ use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::publication::Difference;
 use crate::pipeline::{bootstrap, mapping, publication, startup};
+use crate::snapshot::replica::Replica;
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
@@ -40,6 +41,7 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
         let reads_rows = config.snapshot.mode == SnapshotMode::Initial && !has_begun;
         tables(report, &sql, config, reads_rows).await;
     }
+    replica(report, &sql, config, &options, &server).await;
     slot_and_log(report, &sql, config, &options, &server, slot.as_ref(), log).await;
     if slot.is_none() {
         transactions(report, &sql).await;
@@ -256,7 +258,9 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: boo
     }
     omissions::look(report, sql, names, &selection).await;
     if reads_rows {
-        rows::look(report, sql, &selection, &facts).await;
+        if let Some(host) = report.take("snapshot", config.snapshot_options()) {
+            rows::look(report, sql, &host.address(), &selection, &facts).await;
+        }
     }
     types(report, sql, config, facts).await;
 }
@@ -468,6 +472,60 @@ async fn transactions(report: &mut Report, sql: &Sql) {
     }
 }
 
+/// Where rows are read, if not at the source.
+async fn replica(
+    report: &mut Report,
+    source: &Sql,
+    config: &Config,
+    options: &ConnectOptions,
+    server: &ServerFacts,
+) {
+    let is_read = config.snapshot.mode == SnapshotMode::Initial || config.snapshot.url.is_some();
+    let Some(replica) = report.take("replica", config.snapshot_options()) else { return };
+    if replica == *options || !is_read {
+        return;
+    }
+    let Some(sql) = report.take("replica", connect_sql(&replica).await) else { return };
+    let Some(facts) = report.take("replica", catalog::server(&sql).await) else { return };
+    let caught_up = Box::pin(Replica::caught_up(options, &replica, &sql, REPLICA_WAIT)).await;
+    if report.take("replica", caught_up).is_none() {
+        return;
+    }
+    let major = facts.version / 10_000;
+    report.ok("replica", format!("rows are read from {}, Postgres {major}", replica.address()));
+    if facts.replication_slots >= facts.max_replication_slots {
+        let more = facts.max_replication_slots + 4;
+        report.fail(
+            "replica",
+            Kind::SourceHalted,
+            format!("{} has no replication slot left for a moment", replica.address()),
+            format!("ALTER SYSTEM SET max_replication_slots = {more};  -- on the replica, then restart it"),
+        );
+    }
+    if facts.in_recovery && !facts.hot_standby_feedback {
+        report.warn(
+            "replica",
+            "hot_standby_feedback is off there: when vacuum removes rows that are read, reading begins again where it was",
+            "ALTER SYSTEM SET hot_standby_feedback = on;  -- on the replica; then SELECT pg_reload_conf()",
+        );
+    }
+    if facts.in_recovery && !server.in_recovery {
+        // T82
+        let may = async || -> Result<bool> {
+            let rows = source.query("privileges", MAY_LOG, &[]).await?;
+            Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(false))
+        };
+        if report.take("replica", may().await) == Some(false) {
+            let role = crate::source::sql::quote_identifier(&options.user);
+            report.warn(
+                "replica",
+                "our role may not call pg_log_standby_snapshot at the source: reading begins some 15 seconds later",
+                format!("GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO {role};  -- at the source"),
+            );
+        }
+    }
+}
+
 /// T81
 fn standby(report: &mut Report, server: &ServerFacts) {
     if !server.hot_standby_feedback || server.primary_slot_name.is_empty() {
@@ -490,6 +548,9 @@ const SENDER_AT_LEAST: Duration = Duration::from_secs(10);
 /// A fifth of what is left before anti-wraparound vacuum (autovacuum_freeze_max_age).
 const XMIN_AGE_MAX: u32 = 40_000_000;
 const LONG_TRANSACTION: Duration = Duration::from_secs(60);
+/// A replica that is farther behind is worth a word.
+const REPLICA_WAIT: Duration = Duration::from_secs(10);
+const MAY_LOG: &str = "SELECT has_function_privilege('pg_log_standby_snapshot()', 'EXECUTE')";
 const RUN_SETUP: &str = "tributary setup --apply  -- creates it; without --apply it prints the SQL";
 /// Tables that are listed one by one.
 const SHOWN: usize = 20;

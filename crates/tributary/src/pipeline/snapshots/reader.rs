@@ -26,7 +26,7 @@ use crate::buffers::{BATCH_BYTES, BATCH_ROWS};
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::snapshot::query::{Announcement, Shape};
-use crate::snapshot::worker::{Begun, Patience, Reading, Verdict, Worker, verdict};
+use crate::snapshot::worker::{Begun, Patience, Reading, Verdict, Worker, is_recovery_conflict, verdict};
 use crate::source::Sql;
 
 /// What became of a task, or of a part of it.
@@ -142,6 +142,10 @@ impl Reader {
                 if worker.as_ref().is_some_and(Worker::is_closed) {
                     *worker = None;
                 }
+                // The catalogs are asked on a session that all readers share, and the next point brings another one.
+                if self.catalogs.is_closed() {
+                    return Err(Outcome::PointLost(error));
+                }
                 match (verdict(&error), at) {
                     (Verdict::NewPoint, _) => Err(Outcome::PointLost(error)),
                     (Verdict::SetAside, Some((root, relation))) => {
@@ -154,7 +158,7 @@ impl Reader {
                         *tried += 1;
                         if *tried >= TRIES_MAX {
                             let (root, relation) = at;
-                            if relation == Oid::default() {
+                            if relation == Oid::default() || is_recovery_conflict(&error) {
                                 return Err(Outcome::PointLost(error));
                             }
                             let outcome = Outcome::SetAside { root, reason: error.chain() };

@@ -52,7 +52,8 @@ impl Beside {
         let begun = state.snapshots.iter().filter(|(_, known)| is_running(known.state));
         let begun: FxHashSet<u32> = begun.map(|(root, _)| *root).collect();
         let settings = Settings {
-            options: context.options.clone(),
+            options: context.snapshot_options.clone(),
+            replica_of: Some(context.options.clone()).filter(|source| *source != context.snapshot_options),
             slot: config.source.slot.clone(),
             publications: config.source.publication.clone(),
             selection: config.tables.selection()?,

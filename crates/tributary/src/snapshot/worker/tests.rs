@@ -33,6 +33,8 @@ fn what_to_do_about_an_error() {
     ] {
         assert_eq!(verdict(&error(code, "…")), verdict_of_it, "{code}");
     }
+    assert!(is_recovery_conflict(&error("40001", "canceling statement due to conflict with recovery")));
+    assert!(!is_recovery_conflict(&error("57014", "canceling statement due to user request")));
     let too_long = error("XX000", "invalid memory alloc request size 1080000003");
     assert_eq!(verdict(&too_long), Verdict::SetAside);
     assert_eq!(verdict(&Error::transient("connection lost")), Verdict::Retry);

@@ -1,0 +1,148 @@
+//! A standby that rows are read from, while changes come from another server.
+//!
+//! Owns: the check that both have the same log, waiting for the standby, and the point that is found on it.
+//! Does not: read tables.
+//! Holds: no point is before what the source had when it was asked: what committed in between would be neither in the snapshot nor in the
+//! stream, and rows that were read at a later point before could not be told from older ones. The catalogs
+//! that go with the point are those of the standby, and as new.
+//! Fails: `Config` if the server can never do it, transient if it cannot now.
+
+use std::time::Duration;
+
+use pgoutput::Lsn;
+
+use super::point::Point;
+use crate::error::{Error, Result};
+use crate::source::catalog::{ServerFacts, server, written_lsn};
+use crate::source::{ConnectOptions, Session, Sql, connect_sql};
+
+/// A server with the source's log, as far as the source had it when it was asked.
+#[derive(Debug)]
+pub struct Replica {
+    source: ConnectOptions,
+    options: ConnectOptions,
+    /// It has the log up to here, and more by now.
+    lsn: Lsn,
+}
+
+impl Replica {
+    /// Waits until the server at `options`, where `sql` is a session, has all that the source has now.
+    pub async fn caught_up(
+        source: &ConnectOptions,
+        options: &ConnectOptions,
+        sql: &Sql,
+        wait: Duration,
+    ) -> Result<Replica> {
+        if let Some(error) = unfit(&server(sql).await?) {
+            return Err(error);
+        }
+        let [ours, theirs] = [
+            Box::pin(Session::connect(options)).await?.identify_system().await?,
+            Box::pin(Session::connect(source)).await?.identify_system().await?,
+        ];
+        if ours.id != theirs.id || options.database != source.database {
+            return Err(Error::config(format!(
+                "{} is no replica of {}",
+                options.address(),
+                source.address()
+            ))
+            .hint(
+                "`snapshot.url` and `source.catalog_url` name the source's database on a physical standby",
+            ));
+        }
+        if ours.timeline != theirs.timeline {
+            let (ours, theirs) = (ours.timeline, theirs.timeline);
+            return Err(Error::transient(format!(
+                "{} is on timeline {ours}, and the source on {theirs}",
+                options.address()
+            ))
+            .hint("a standby follows its primary to a new timeline; one that was promoted itself can be read no more"));
+        }
+        // What the catalogs there show may not be flushed.
+        let written = written_lsn(&connect_sql(source).await?).await?.unwrap_or_default();
+        let lsn = written.max(theirs.wal_lsn);
+        let replayed = tokio::time::timeout(wait, replayed(sql, lsn));
+        match replayed.await {
+            Ok(replayed) => replayed?,
+            Err(_) => {
+                let at = written_lsn(sql).await?.unwrap_or_default();
+                return Err(Error::transient(format!(
+                    "{} has replayed up to {at}, and not to the source's {lsn} within {} s",
+                    options.address(),
+                    wait.as_secs()
+                ))
+                // T84
+                .hint("is its replay paused or delayed (recovery_min_apply_delay), or held up by a query there?"));
+            }
+        }
+        Ok(Replica { source: source.clone(), options: options.clone(), lsn })
+    }
+
+    /// Finds a point, as [`Point::find`] does.
+    pub async fn find(&self, slot: &str, wait: Duration) -> Result<Point> {
+        let source = connect_sql(&self.source).await?;
+        let point = tokio::select! {
+            found = Point::find_waiting_for(Some(&source), &self.options, slot, wait) => found?,
+            never = log_running_transactions(&source) => never,
+        };
+        if point.lsn < self.lsn {
+            return Err(Error::transient(format!(
+                "a point at {}, before the source's {}",
+                point.lsn, self.lsn
+            )));
+        }
+        Ok(point)
+    }
+}
+
+/// Why rows cannot be read from this server beside a stream, however long one waits.
+pub fn unfit(server: &ServerFacts) -> Option<Error> {
+    if !server.in_recovery {
+        return None;
+    }
+    let major = server.version / 10_000;
+    if major < FIRST_THAT_DECODES {
+        return Some(
+            Error::config(format!("a standby of Postgres {major} cannot say which changes its rows have"))
+                .hint("`snapshot.url` names the primary, or a standby of 16 or newer; without it `source.catalog_url` is read"),
+        );
+    }
+    (server.wal_level != "logical").then(|| {
+        Error::config(format!(
+            "wal_level is {} on the standby, which cannot say then which changes its rows have",
+            server.wal_level
+        ))
+        .hint("ALTER SYSTEM SET wal_level = 'logical';  -- on the standby as on its primary, then restart it; or `snapshot.url` names the primary")
+    })
+}
+
+async fn replayed(sql: &Sql, lsn: Lsn) -> Result<()> {
+    while written_lsn(sql).await?.is_none_or(|at| at < lsn) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// T82: a standby waits for its primary to log which transactions run. By itself that does so every 15 seconds, and only if something
+/// was written.
+async fn log_running_transactions(source: &Sql) -> ! {
+    let mut is_permitted = true;
+    loop {
+        tokio::time::sleep(if is_permitted { LOG_EVERY } else { WRITE_EVERY }).await;
+        let asked = if is_permitted { LOG } else { WRITE };
+        if let Err(error) = source.query("running transactions", asked, &[]).await {
+            // A source that is a standby itself can do neither.
+            tracing::debug!(error = error.chain(), "the source does not log its running transactions");
+            is_permitted = false;
+        }
+    }
+}
+
+/// Only superusers may, and whom they permit it.
+const LOG: &str = "SELECT pg_log_standby_snapshot()";
+/// A message that nobody asks the stream for.
+const WRITE: &str = "SELECT pg_logical_emit_message(false, 'tributary', '')";
+const LOG_EVERY: Duration = Duration::from_millis(500);
+const WRITE_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const FIRST_THAT_DECODES: u32 = 16;
