@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds a server with very many tables, once; `measure.py` runs against it as often as wanted.
 #
-#   build.sh leaves 20000 FOLDER    five parents of 20,000 leaves each: four LIST by tenant, one RANGE by month and LIST below it
+#   build.sh leaves 20000 FOLDER    five parents of 20,000 leaves each: four LIST by tenant, one RANGE by month and LIST below it.
+#                                   Postgres needs half an hour for 20,000 leaves right below a parent; LEVELS=2 puts RANGE between.
 #   build.sh tables 200000 FOLDER   200,000 plain tables in one schema
 #
 # MAJOR (18), PORT (6600), JOBS (all cores) and BIN, the folder of initdb and pg_ctl, come from the environment.
@@ -46,7 +47,16 @@ each() {
 case $shape in
 leaves)
     for parent in 1 2 3 4; do
-        sql -c "CREATE TABLE parent_$parent (id bigint, tenant int, v text, PRIMARY KEY (id, tenant)) PARTITION BY LIST (tenant)"
+        columns="(id bigint, tenant int, v text, PRIMARY KEY (id, tenant))"
+        if [ "${LEVELS:-1}" = 2 ]; then
+            sql -c "CREATE TABLE parent_$parent $columns PARTITION BY RANGE (tenant)"
+            for part in $(seq 0 $(((count - 1) / 1000))); do
+                sql -c "CREATE TABLE parent_${parent}_p$part PARTITION OF parent_$parent FOR VALUES FROM ($((part * 1000))) TO ($((part * 1000 + 1000))) PARTITION BY LIST (tenant)"
+            done
+            each "format('CREATE TABLE parent_${parent}_%s PARTITION OF parent_${parent}_p%s FOR VALUES IN (%s)', n, n / 1000, n)"
+            continue
+        fi
+        sql -c "CREATE TABLE parent_$parent $columns PARTITION BY LIST (tenant)"
         each "format('CREATE TABLE parent_${parent}_%s PARTITION OF parent_$parent FOR VALUES IN (%s)', n, n)"
     done
     # 1,000 tenants a month.

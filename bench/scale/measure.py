@@ -138,9 +138,10 @@ def rest(daemon, seconds=12):
 
 
 server("-l", f"{args.folder}/server.log", "-w", "start", "-o",
-       f"-p {args.port} -c log_line_prefix='%a ' -c log_statement=all -c wal_sender_timeout=60s")
+       f"-p {args.port} -c log_line_prefix='%a ' -c log_statement=all -c wal_sender_timeout=60s -c max_locks_per_transaction=1024")
 db = connect()
-has_leaves = db.execute("SELECT to_regclass('alone') IS NOT NULL").fetchone()[0]
+has_leaves = db.execute("SELECT to_regclass('parent_1') IS NOT NULL").fetchone()[0]
+by_month = has_leaves and db.execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 'parent_5'::regclass AND attname = 'at'").fetchone()[0]
 count = db.execute("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ %s", [r"^parent_1_\d+$" if has_leaves else r"^t_\d+$"]).fetchone()[0]
 id = db.execute("SELECT (extract(epoch FROM now()) * 1000)::int8").fetchone()[0]
 
@@ -154,7 +155,7 @@ def next_id(by=1):
 def touch(first, until):
     """A row in each of these tables, or leaves of one parent after the other."""
     if has_leaves:
-        db.execute(f"INSERT INTO parent_{first // count % 4 + 1} SELECT {next_id(until - first)} + n, n % {count}, 'x' FROM generate_series({first}, {until - 1}) n")
+        db.execute(f"INSERT INTO parent_{first // count + 1} SELECT {next_id(until - first)} + n, n % {count}, 'x' FROM generate_series({first}, {until - 1}) n")
     else:
         db.execute(f"DO $$ BEGIN FOR n IN {first} .. {until - 1} LOOP EXECUTE format('INSERT INTO t_%s VALUES ({next_id()}, now(), 1)', n); END LOOP; END $$")
 
@@ -162,9 +163,10 @@ def touch(first, until):
 def touch_all():
     with db.transaction():
         if has_leaves:
-            for parent in range(4):
+            for parent in range(4 if by_month else 5):
                 touch(parent * count, (parent + 1) * count)
-            db.execute(f"INSERT INTO parent_5 SELECT {next_id(count)} + n, n % 1000, date '2020-01-01' + (n / 1000) * interval '1 month' + interval '1 day', 'x' FROM generate_series(0, {count - 1}) n")
+            if by_month:
+                db.execute(f"INSERT INTO parent_5 SELECT {next_id(count)} + n, n % 1000, date '2020-01-01' + (n / 1000) * interval '1 month' + interval '1 day', 'x' FROM generate_series(0, {count - 1}) n")
         else:
             for first in range(0, count, 10_000):
                 touch(first, min(first + 10_000, count))
@@ -265,13 +267,13 @@ if "restart" in steps:
 
 if "speed" in steps and has_leaves:
     # The daemon reads what is there already, so that neither the server's writing nor its routing counts.
-    rows = 2_000_000
+    rows = 1_000_000
     for table in ("alone", "parent_1", "alone", "parent_1"):
         if daemon:
             daemon.stop()
         daemon = None
         first = next_id(rows)
-        db.execute(f"INSERT INTO {table} SELECT {first} + n, (n * 7919) % {count}, 'some text of a row ' || n FROM generate_series(0, {rows - 1}) n")
+        db.execute(f"INSERT INTO {table} SELECT {first} + n, (n::int8 * 7919) % {count}, 'some text of a row ' || n FROM generate_series(0, {rows - 1}) n")
         running()
         daemon.until_published(rows)
         report("speed", table=table, rows=rows, seconds=time.monotonic() - daemon.begun, cpu=daemon.cpu(), peak_mib=daemon.memory()[1])

@@ -11,6 +11,7 @@ mod planning;
 mod plans;
 mod selection;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pgoutput::{
@@ -80,6 +81,8 @@ pub struct Fold {
     partial: FxHashSet<Oid>,
     /// Schemas and names of `tables`.
     names_taken: FxHashSet<(String, String)>,
+    /// Of the tables that appeared last, the oldest first.
+    schemas: VecDeque<Arc<TableSchema>>,
     transaction: Transaction,
     resume_lsn: Lsn,
     events: Vec<FoldEvent>,
@@ -335,6 +338,7 @@ impl Fold {
             clashes: FxHashMap::default(),
             partial: FxHashSet::default(),
             names_taken: FxHashSet::default(),
+            schemas: VecDeque::new(),
             transaction: Transaction::Closed,
             resume_lsn: Lsn::ZERO,
             events: Vec::new(),

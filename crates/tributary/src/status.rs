@@ -3,7 +3,7 @@
 //! Owns: [`Shared`] and the form of the status document.
 //! Does not: decide anything; nothing reads a decision from here.
 //! Holds: every position that is shown went through [`Shared::positions`], and so into the metrics too; the document is
-//! bounded: the last errors only.
+//! bounded: the last errors, and the first tables beside those that need something.
 //! Fails: never.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -203,8 +203,14 @@ pub struct Document {
     pub slot: SlotStatus,
     /// The snapshot.
     pub snapshot: SnapshotStatus,
-    /// The tables, by name.
+    /// The tables, by name; of very many, those that need something, and some.
     pub tables: Vec<TableStatus>,
+    /// How many are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tables_not_listed: usize,
+    /// Rows published of all tables, listed or not.
+    #[serde(default)]
+    pub rows: u64,
     /// The last errors, the newest last.
     pub errors: Vec<ErrorStatus>,
 }
@@ -222,9 +228,15 @@ impl Document {
             slot: SlotStatus { name: config.source.slot.clone(), ..SlotStatus::default() },
             snapshot: SnapshotStatus::default(),
             tables: Vec::new(),
+            tables_not_listed: 0,
+            rows: 0,
             errors: Vec::new(),
         }
     }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What every part of the daemon may write to, and HTTP reads.
@@ -457,7 +469,15 @@ impl Shared {
     pub fn snapshot(&self) -> Document {
         let inner = self.lock();
         let mut document = inner.document.clone();
-        document.tables = inner.tables.values().cloned().collect();
+        let mut left = TABLES_LISTED;
+        let listed = inner.tables.values().filter(|table| {
+            let is_listed = left > 0 || table.state != TABLE_STREAMING;
+            left = left.saturating_sub(1);
+            is_listed
+        });
+        document.tables = listed.cloned().collect();
+        document.tables_not_listed = inner.tables.len() - document.tables.len();
+        document.rows = inner.tables.values().map(|table| table.rows).sum();
         document.snapshot = inner.snapshots.status(Instant::now());
         document.errors = inner.errors.iter().cloned().collect();
         document
@@ -483,6 +503,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const TABLE_STREAMING: &str = "streaming";
 /// The state of a table whose rows may differ from Postgres until it is read again.
 pub const TABLE_NEEDS_RESYNC: &str = "needs_resync";
+/// How many tables are listed, besides those that need something.
+const TABLES_LISTED: usize = 2_000;
 /// How many errors are kept.
 const ERRORS_MAX: usize = 20;
 /// How many requests to read tables anew may wait for the stream.

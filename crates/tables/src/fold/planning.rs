@@ -386,11 +386,25 @@ impl Fold {
             None => ("unknown".to_owned(), format!("relation_{owner}")),
         };
         let free_name = self.free_name(&schema_name, name.clone(), owner);
-        let table = self.push_table(owner, schema_name.clone(), free_name, Arc::new(schema));
+        let schema = self.shared(schema);
+        let table = self.push_table(owner, schema_name.clone(), free_name, schema);
         let table = table.ok_or(FoldError::TooMany { what: "tables" })?;
         self.events.push(FoldEvent::TableAppeared { table });
         self.note_name(owner, &schema_name, &name);
         Ok(table)
+    }
+
+    /// The same schema, held once: where there are very many tables, many have the same columns.
+    fn shared(&mut self, schema: TableSchema) -> Arc<TableSchema> {
+        if let Some(known) = self.schemas.iter().find(|known| ***known == schema) {
+            return Arc::clone(known);
+        }
+        if self.schemas.len() >= SCHEMAS_MAX {
+            self.schemas.pop_front();
+        }
+        let schema = Arc::new(schema);
+        self.schemas.push_back(Arc::clone(&schema));
+        schema
     }
 
     /// A table that was dropped and created again is another table (T41), and so is one that took the name of a
@@ -441,3 +455,6 @@ fn positions(shape: &Shape, key: &[String]) -> Result<Vec<u16>, FoldError> {
     let keys = columns.filter(|(_, column)| key.iter().any(|name| *name.as_str() == *column.name));
     keys.map(|(at, _)| u16::try_from(at).map_err(|_| FoldError::TooMany { what: "columns" })).collect()
 }
+
+/// Schemas that a new table's is compared with: a few kilobytes each.
+const SCHEMAS_MAX: usize = 64;

@@ -44,9 +44,8 @@ pub(super) async fn run(args: &RunArgs, config: &Config, bars: Option<MultiProgr
         pipeline.await?;
     }
     let document = shared.snapshot();
-    let rows: u64 = document.tables.iter().map(|table| table.rows).sum();
     let published = document.positions.published;
-    let line = format!("published up to {published}; {} rows in the lake\n", text::grouped(rows));
+    let line = format!("published up to {published}; {} rows in the lake\n", text::grouped(document.rows));
     // A daemon that was told to stop has said so in its log.
     let text = if args.until.is_some() { line } else { String::new() };
     Ok(Answer::new(text, shared.document()))

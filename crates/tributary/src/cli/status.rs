@@ -149,6 +149,9 @@ fn render(document: &Document, bars: bool) -> String {
     if !document.tables.is_empty() {
         out.push('\n');
         out.push_str(&tables(document));
+        if document.tables_not_listed > 0 {
+            out.push_str(&format!("and {} tables more\n", document.tables_not_listed));
+        }
     }
     if !document.errors.is_empty() {
         out.push_str("\nlast errors\n");

@@ -45,8 +45,9 @@ pub(super) fn render(document: &Document) -> String {
         let _ = write!(html, "<tr><td>{name}<td>{}<td>{}<td>{}", table.rows, table.files, table.bytes);
     }
     html.push_str("</table>");
-    if document.tables.len() > TABLES_SHOWN {
-        let _ = write!(html, "<p>and {} more in /status.json", document.tables.len() - TABLES_SHOWN);
+    let more = document.tables.len().saturating_sub(TABLES_SHOWN) + document.tables_not_listed;
+    if more > 0 {
+        let _ = write!(html, "<p>and {more} more");
     }
     if !document.errors.is_empty() {
         html.push_str("<h2>Errors</h2><table>");

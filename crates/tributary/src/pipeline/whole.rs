@@ -42,6 +42,9 @@ pub(super) async fn ends(sql: &Sql, config: &Config, start: Lsn, is_adopted: boo
 }
 
 async fn tables(sql: &Sql, config: &Config, is_adopted: bool) -> Result<Vec<(Oid, String)>> {
+    if !is_adopted && catalog::published_count(sql, &config.source.publication).await? > RELATIONS_MAX {
+        return Err(Error::transient("there are too many tables to look at each"));
+    }
     let folds = config.partitions.folds_to_root();
     let facts = catalog::facts_all(sql, &config.source.publication, folds).await?;
     let selection = config.tables.selection()?;
@@ -50,9 +53,6 @@ async fn tables(sql: &Sql, config: &Config, is_adopted: bool) -> Result<Vec<(Oid
         roots.map(|root| (root.oid, format!("{}.{}", root.schema, root.name))).collect();
     if is_adopted {
         return Ok(roots);
-    }
-    if roots.len() + facts.leaves.len() > RELATIONS_MAX {
-        return Err(Error::transient("there are too many tables to look at each"));
     }
     // Somebody may hold a table; the session is of use for more than this.
     sql.execute("wait for locks", &format!("SET lock_timeout = {LOCK_WAIT_MILLIS}")).await?;

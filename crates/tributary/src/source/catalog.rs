@@ -70,6 +70,15 @@ pub async fn published_roots(sql: &Sql, publications: &[String], fold_to_root: b
     Ok(oids.unwrap_or_default().into_iter().map(Oid).collect())
 }
 
+/// How many relations are published: tables and all partitions below them.
+pub async fn published_count(sql: &Sql, publications: &[String]) -> Result<usize> {
+    let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
+    let query = format!("{tree} SELECT count(*) FROM tree");
+    let rows = sql.query("how many tables are published", &query, &[&publications]).await?;
+    let count: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// What a stream needs to know of relations and types that it met for the first time, and of the columns of tables that changed.
 pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid], changed: &[Oid]) -> Result<Facts> {
     let mut facts = Facts::default();

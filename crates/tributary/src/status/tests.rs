@@ -43,6 +43,7 @@ fn the_document_has_the_documented_form() {
         },
         "snapshot": {"state": "none", "total": {"rows": 0, "bytes": 0}, "tables": []},
         "tables": [{"table": "public.orders", "rows": 15, "files": 2, "bytes": 1_700, "state": "streaming"}],
+        "rows": 15,
         "errors": []
     });
     assert_eq!(shared.document(), expected);
@@ -51,6 +52,19 @@ fn the_document_has_the_documented_form() {
     let metrics = shared.metrics().render();
     assert!(metrics.contains("tributary_rows_total{table=\"public.orders\"} 5"), "{metrics}");
     assert!(metrics.contains(&format!("tributary_received_lsn {}", 0x16_0000_0040_i64)), "{metrics}");
+}
+
+#[test]
+fn of_very_many_tables_some_are_listed_and_those_that_need_something() {
+    let shared = shared();
+    for number in 0..TABLES_LISTED + 10 {
+        shared.table_published(&format!("public.t{number:06}"), 2, 10, 1);
+    }
+    shared.needs_resync("public.t002005", "c", "r");
+    let document = shared.snapshot();
+    assert_eq!((document.tables.len(), document.tables_not_listed), (TABLES_LISTED + 1, 9));
+    assert_eq!(document.tables.last().map(|table| table.table.as_str()), Some("public.t002005"));
+    assert_eq!(document.rows, 2 * 2_010);
 }
 
 #[test]

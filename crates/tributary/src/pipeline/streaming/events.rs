@@ -14,7 +14,14 @@ use crate::buffers;
 /// The news since the last cut.
 pub(super) fn of_fold(fold: &mut Fold) -> Vec<Event> {
     let news = fold.take_events();
-    news.into_iter().filter_map(|event| of_event(event, fold)).collect()
+    let new_tables = news.iter().filter(|event| matches!(event, FoldEvent::TableAppeared { .. })).count();
+    let says_each = new_tables <= TABLES_SAID;
+    if !says_each {
+        info!(tables = new_tables, "first changes of tables");
+    }
+    let is_said = |event: &FoldEvent| says_each || !matches!(event, FoldEvent::TableAppeared { .. });
+    let news = news.into_iter().filter(is_said);
+    news.filter_map(|event| of_event(event, fold)).collect()
 }
 
 fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
@@ -79,3 +86,6 @@ fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
         }
     }
 }
+
+/// New tables of one cut that are said by name; of more only their number is.
+const TABLES_SAID: usize = 20;
