@@ -1,9 +1,9 @@
 //! What the published columns become in the lake, known before a row comes.
 //!
-//! Owns: the rules for types judged against the columns that there are, and whether the stream can be binary.
+//! Owns: the rules for types and layouts judged against the columns that there are, and whether the stream can be binary.
 //! Does not: decide a mapping (`tables::types`), or write one.
 //! Holds: reads only; shows what a table that is new to the lake gets.
-//! Fails: `Config`, for a form that a column's type does not have; otherwise as the source does.
+//! Fails: `Config`, for a form that a column's type does not have, and a table that cannot be laid out by its columns; otherwise as the source does.
 
 use std::collections::BTreeMap;
 
@@ -64,12 +64,32 @@ pub(crate) fn refuse_misfits(config: &Config, tables: &[Mapped]) -> Result<()> {
 
 /// The same at the start of the daemon, which asks only if there is a rule that needs it.
 pub(super) async fn check_rules(sql: &Sql, config: &Config) -> Result<()> {
-    if !config.types.rules()?.need_catalogs() {
+    if !config.types.rules()?.need_catalogs() && config.tables.r#override.is_empty() {
         return Ok(());
     }
     let folds_to_root = config.partitions.folds_to_root();
     let facts = catalog::facts_all(sql, &config.source.publication, folds_to_root).await?;
-    refuse_misfits(config, &of_published(sql, config, facts).await?)
+    let tables = of_published(sql, config, facts).await?;
+    refuse_misfits(config, &tables)?;
+    refuse_layouts(sql, config, &tables).await
+}
+
+/// A table that cannot be laid out as it should be would stop the daemon at its first row.
+pub(crate) async fn refuse_layouts(sql: &Sql, config: &Config, tables: &[Mapped]) -> Result<()> {
+    let layouts = config.tables.layouts()?;
+    if layouts.is_empty() {
+        return Ok(());
+    }
+    let publications = catalog::publication(sql, &config.source.publication).await?;
+    let inserts_only = publications.iter().all(|publication| !publication.update && !publication.delete);
+    for Mapped { root, columns } in tables {
+        if let Some(rule) = layouts.of(std::iter::once((root.schema.as_str(), root.name.as_str()))) {
+            let table = format!("{}.{}", root.schema, root.name);
+            rule.check(&table, columns)?;
+            rule.check_inserts(&table, inserts_only)?;
+        }
+    }
+    Ok(())
 }
 
 /// The keys of `types.columns` that name no column.

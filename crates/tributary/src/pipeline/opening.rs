@@ -321,6 +321,7 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         mark_truncate: config.partitions.marks_truncate(),
         types: config.types.rules()?,
     });
+    fold.reserve(config.tables.layouts()?.reserved());
     for (oid, table) in &state.tables {
         let schema: TableSchema = serde_json::from_value(table.document.clone()).map_err(|error| {
             Error::definite(format!("the schema of {} in the log cannot be read", table.table))

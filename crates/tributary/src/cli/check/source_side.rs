@@ -11,15 +11,16 @@ use std::time::Duration;
 use lake::log;
 use lake::store::Store;
 use pgoutput::Lsn;
-use tables::lineage::Facts;
+use tables::lineage::{Facts, RootFacts};
 
 use super::lake_side::Log;
 use super::{Report, old_rows, omissions, rows};
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::mapping::{self, Mapped};
 use crate::pipeline::publication::Difference;
-use crate::pipeline::{bootstrap, mapping, publication, startup};
+use crate::pipeline::{bootstrap, publication, startup};
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
@@ -257,6 +258,30 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: boo
     types(report, sql, config, facts).await;
 }
 
+/// What `[[tables.override]]` says, against the tables that there are.
+async fn layouts(report: &mut Report, sql: &Sql, config: &Config, tables: &[Mapped]) {
+    let Some(rules) = report.take("layout", config.tables.layouts()) else { return };
+    let names = |root: &RootFacts| format!("{}.{}", root.schema, root.name);
+    for rule in rules.iter() {
+        if !tables.iter().any(|table| rule.selection.includes(&table.root.schema, &table.root.name)) {
+            report.warn(
+                "layout",
+                format!("`{}` in [[tables.override]] names no published table", rule.glob),
+                "look at tables.override, and at what is published",
+            );
+        }
+    }
+    if report.take("layout", mapping::refuse_layouts(sql, config, tables).await).is_none() {
+        return;
+    }
+    for Mapped { root, .. } in tables {
+        if let Some(rule) = rules.of(std::iter::once((root.schema.as_str(), root.name.as_str()))) {
+            let by: Vec<String> = rule.partition_by.iter().map(ToString::to_string).collect();
+            report.ok("layout", format!("{} is laid out by {}", names(root), by.join(", ")));
+        }
+    }
+}
+
 /// What [types] says, against the columns that there are.
 async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts) {
     let (Some(tables), Some(rules)) = (
@@ -265,6 +290,7 @@ async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts) {
     ) else {
         return;
     };
+    layouts(report, sql, config, &tables).await;
     let unused = mapping::unused(&rules, &tables);
     for key in &unused {
         report.warn(
