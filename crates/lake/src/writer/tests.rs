@@ -345,7 +345,7 @@ fn placed_rows(store: &MemoryStore) -> Vec<(String, Vec<(i64, i64, Option<String
 #[tokio::test]
 async fn rows_go_to_the_folders_of_their_values_and_few_files_are_open() {
     for (open_max, files_expected) in [(1_000, 300), (7, 300 + 2 * 293), (1, 300 + 2 * 299)] {
-        let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(64 << 20));
+        let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 30));
         let mut writer = writer(&store, &gauge, 1 << 30).await;
         let file = writer.open_file(by_note(open_max));
         let notes: Vec<Option<String>> =
@@ -418,7 +418,7 @@ async fn a_spray_over_ten_thousand_partitions_stays_small() {
 /// A file that is smaller than a part can give up its memory only at its end.
 #[tokio::test]
 async fn files_of_many_partitions_give_up_their_memory() {
-    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(64 << 20));
+    let (store, gauge) = (Arc::new(MemoryStore::with_part_size(1 << 20)), Gauge::new(64 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
     let file = writer.open_file(by_note(100));
     let notes: Vec<Option<String>> = (0..900).map(|row| Some(format!("{}", row % 50))).collect();
