@@ -145,6 +145,15 @@ fn rows_lie_by_their_own_values() -> Result<()> {
         ensure!(ask(stage, &pipeline, "events", named).await? == "1", "the key is the key");
         cluster.execute("alter table events drop column created_at_day").await?;
         look(stage, &cluster, &lake, "public.events", BY_DAY).await?;
+        // A renamed column keeps its folders, at the next start as well.
+        let renaming = "alter table times rename column d to dd; insert into times values (99999, '2031-05-05', null, null, null);";
+        cluster.execute(renaming).await?;
+        pipeline.run(&["check"]).await?.success()?;
+        for _ in 0..2 {
+            pipeline.run_within(&["run", "--until", "now"], seconds(60)).await?.success()?;
+        }
+        let renamed = "select count(distinct id) from lake where d_year::text = '2031' and dd = '2031-05-05'";
+        ensure!(ask(stage, &pipeline, "times", renamed).await? == "1", "the folder keeps its name");
         ensure!(
             ask(stage, &pipeline, "plain", "select count(distinct id) from lake where cdc_hour is not null")
                 .await?

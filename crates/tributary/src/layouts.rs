@@ -89,12 +89,17 @@ impl LayoutRule {
         Ok(Arc::new(PartitionSpec { fields, open_max: self.open_max }))
     }
 
-    /// Whether a table with these columns can be laid out so; before it has a row.
-    pub fn check(&self, table: &str, columns: &[ColumnSpec]) -> Result<()> {
+    /// Whether a table with these columns in Postgres, and perhaps some in the lake already, can be laid out so.
+    pub fn check(&self, table: &str, columns: &[ColumnSpec], known: Option<&TableSchema>) -> Result<()> {
         self.partition_by.iter().try_for_each(|by| {
-            let column = columns.iter().find(|column| column.name == by.column);
-            let column = column.ok_or_else(|| self.missing(table, by))?;
-            self.judge(table, by, &column.resolved.codec, &column.resolved.lake)
+            if let Some(column) = columns.iter().find(|column| column.name == by.column) {
+                return self.judge(table, by, &column.resolved.codec, &column.resolved.lake);
+            }
+            // Renamed or dropped since, or about to be.
+            match known.and_then(|schema| column_of(schema, &by.column)) {
+                Some(column) => self.judge(table, by, &column.codec, &column.lake),
+                None => Err(self.missing(table, by)),
+            }
         })
     }
 

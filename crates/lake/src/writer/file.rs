@@ -181,6 +181,8 @@ impl FileTask {
     async fn end(&mut self, open: Open) -> Result<(), Error> {
         let in_flight = if self.target.spec.layout.hour().is_some() { 1 } else { ENDING_MAX };
         let target = Arc::clone(&self.target);
+        // It gives back by itself what it holds.
+        target.memory.fetch_sub(open.encoder_memory.bytes(), Ordering::Relaxed);
         self.ending.spawn(async move { target.finish(open).await });
         self.settle(in_flight - 1).await
     }
@@ -314,7 +316,6 @@ impl Target {
         let finished = blocking(&self.spec.table, move || encoder.finish()).await?;
         drop(permit);
         let Finished { mut rest, bytes, crc } = finished;
-        self.memory.fetch_sub(encoder_memory.bytes(), Ordering::Relaxed);
         encoder_memory.resize(rest.len());
         let mut upload = match upload {
             Some(upload) => upload,

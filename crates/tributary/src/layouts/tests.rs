@@ -70,6 +70,12 @@ fn folders_keep_their_names_whatever_becomes_of_columns() {
     let now = Catalog::new(vec![known("id", 1), known("made", 2)], None, ["id", "made"].into_iter());
     let third = numbered.evolve(&renamed, &[], false, &now).expect("another name").schema;
     assert_eq!(folders(&rule, &third), pairs(&[("at_day", "made"), ("id_bucket", "id")]));
+    assert!(rule.check("public.t", &renamed, Some(&third)).is_ok());
+    assert!(
+        rule.check("public.t", &renamed, Some(&numbered)).is_ok(),
+        "the stream has not come to the new name"
+    );
+    assert!(rule.check("public.t", &renamed, None).is_err());
 
     // One that is dropped is NULL from then on.
     let gone = Catalog::new(vec![known("id", 1)], None, ["id"].into_iter());
@@ -108,9 +114,10 @@ fn what_cannot_be_is_said_with_its_place() {
         ("day(T)", "public.t has no column `T`, which `day(T)` names", "columns go by their Postgres names"),
     ] {
         let rule = rule(&[by]);
-        for error in
-            [rule.spec("public.t", &schema).expect_err(by), rule.check("public.t", &columns).expect_err(by)]
-        {
+        for error in [
+            rule.spec("public.t", &schema).expect_err(by),
+            rule.check("public.t", &columns, None).expect_err(by),
+        ] {
             assert_eq!(error.kind(), crate::error::Kind::Config);
             assert_eq!(error.to_string(), format!("t.toml:3:1: {what}"));
             assert!(error.hint_text().is_some_and(|text| text.starts_with(hint)), "{:?}", error.hint_text());

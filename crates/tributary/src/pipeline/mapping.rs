@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use lake::log::State;
 use pgoutput::Oid;
 use tables::lineage::{Facts, RootFacts};
 use tables::schema::ColumnSpec;
@@ -63,7 +64,7 @@ pub(crate) fn refuse_misfits(config: &Config, tables: &[Mapped]) -> Result<()> {
 }
 
 /// The same at the start of the daemon, which asks only if there is a rule that needs it.
-pub(super) async fn check_rules(sql: &Sql, config: &Config) -> Result<()> {
+pub(super) async fn check_rules(sql: &Sql, config: &Config, log: Option<&State>) -> Result<()> {
     if !config.types.rules()?.need_catalogs() && config.tables.r#override.is_empty() {
         return Ok(());
     }
@@ -71,11 +72,16 @@ pub(super) async fn check_rules(sql: &Sql, config: &Config) -> Result<()> {
     let facts = catalog::facts_all(sql, &config.source.publication, folds_to_root).await?;
     let tables = of_published(sql, config, facts).await?;
     refuse_misfits(config, &tables)?;
-    refuse_layouts(sql, config, &tables).await
+    refuse_layouts(sql, config, &tables, log).await
 }
 
 /// A table that cannot be laid out as it should be would stop the daemon at its first row.
-pub(crate) async fn refuse_layouts(sql: &Sql, config: &Config, tables: &[Mapped]) -> Result<()> {
+pub(crate) async fn refuse_layouts(
+    sql: &Sql,
+    config: &Config,
+    tables: &[Mapped],
+    log: Option<&State>,
+) -> Result<()> {
     let layouts = config.tables.layouts()?;
     if layouts.is_empty() {
         return Ok(());
@@ -85,7 +91,9 @@ pub(crate) async fn refuse_layouts(sql: &Sql, config: &Config, tables: &[Mapped]
     for Mapped { root, columns } in tables {
         if let Some(rule) = layouts.of(std::iter::once((root.schema.as_str(), root.name.as_str()))) {
             let table = format!("{}.{}", root.schema, root.name);
-            rule.check(&table, columns)?;
+            let known = log.and_then(|state| state.tables.get(&root.oid.0));
+            let known = known.and_then(|known| serde_json::from_value(known.document.clone()).ok());
+            rule.check(&table, columns, known.as_ref())?;
             rule.check_inserts(&table, inserts_only)?;
         }
     }

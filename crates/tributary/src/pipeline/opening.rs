@@ -50,8 +50,9 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
     let sql = connect_sql(&context.catalog_options).await?;
-    mapping::check_rules(&sql, &context.config).await?;
-    let mut state = match log::load(store.as_ref()).await? {
+    let found = log::load(store.as_ref()).await?;
+    mapping::check_rules(&sql, &context.config, found.as_ref()).await?;
+    let mut state = match found {
         Some(state) => state,
         None => {
             let source_sql = connect_sql(&context.options).await?;

@@ -39,7 +39,11 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
     if has_publication {
         let has_begun = matches!(&log, Log::Found { state, .. } if !state.snapshots.is_empty());
         let reads_rows = config.snapshot.mode == SnapshotMode::Initial && !has_begun;
-        tables(report, &sql, config, reads_rows).await;
+        let known = match &log {
+            Log::Found { state, .. } => Some(&**state),
+            Log::Unknown | Log::None => None,
+        };
+        tables(report, &sql, config, reads_rows, known).await;
     }
     slot_and_log(report, &sql, config, &options, &server, slot.as_ref(), log).await;
     if slot.is_none() {
@@ -229,7 +233,13 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
     true
 }
 
-async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: bool) {
+async fn tables(
+    report: &mut Report,
+    sql: &Sql,
+    config: &Config,
+    reads_rows: bool,
+    known: Option<&log::State>,
+) {
     let names = &config.source.publication;
     let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
     let (Some(facts), Ok(selection)) = (report.take("tables", facts), config.tables.selection()) else {
@@ -255,11 +265,17 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: boo
     if reads_rows {
         rows::look(report, sql, &selection, &facts).await;
     }
-    types(report, sql, config, facts).await;
+    types(report, sql, config, facts, known).await;
 }
 
 /// What `[[tables.override]]` says, against the tables that there are.
-async fn layouts(report: &mut Report, sql: &Sql, config: &Config, tables: &[Mapped]) {
+async fn layouts(
+    report: &mut Report,
+    sql: &Sql,
+    config: &Config,
+    tables: &[Mapped],
+    known: Option<&log::State>,
+) {
     let Some(rules) = report.take("layout", config.tables.layouts()) else { return };
     let names = |root: &RootFacts| format!("{}.{}", root.schema, root.name);
     for rule in rules.iter() {
@@ -271,7 +287,7 @@ async fn layouts(report: &mut Report, sql: &Sql, config: &Config, tables: &[Mapp
             );
         }
     }
-    if report.take("layout", mapping::refuse_layouts(sql, config, tables).await).is_none() {
+    if report.take("layout", mapping::refuse_layouts(sql, config, tables, known).await).is_none() {
         return;
     }
     for Mapped { root, .. } in tables {
@@ -283,14 +299,14 @@ async fn layouts(report: &mut Report, sql: &Sql, config: &Config, tables: &[Mapp
 }
 
 /// What [types] says, against the columns that there are.
-async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts) {
+async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts, known: Option<&log::State>) {
     let (Some(tables), Some(rules)) = (
         report.take("types", mapping::of_published(sql, config, facts).await),
         report.take("types", config.types.rules()),
     ) else {
         return;
     };
-    layouts(report, sql, config, &tables).await;
+    layouts(report, sql, config, &tables, known).await;
     let unused = mapping::unused(&rules, &tables);
     for key in &unused {
         report.warn(
