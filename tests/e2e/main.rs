@@ -11,6 +11,7 @@ mod faults;
 mod formats;
 mod identity;
 mod idle;
+mod layout;
 mod memory;
 mod odd;
 mod oracle;

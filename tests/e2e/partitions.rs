@@ -61,7 +61,7 @@ fn lives(version: u32, publish: Publish) -> Result<()> {
         finish_running(stage, &cluster, &pipeline, daemon).await?;
 
         // Rows that are written while a partition is none are in no stream.
-        let mut daemon = pipeline.start_streaming().await?;
+        let daemon = pipeline.start_streaming().await?;
         // Via the root, that they are gone cannot be told.
         let gone = |condition: &str| if via_root { "false" } else { condition }.to_owned();
         let again = format!(

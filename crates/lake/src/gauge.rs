@@ -107,6 +107,11 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// How much is taken.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Changes how much is taken.
     pub fn resize(&mut self, bytes: usize) {
         let counter = self.gauge.counter(self.purpose);

@@ -3,7 +3,7 @@
 //! Owns: the names of data files and control objects, and the partition of a row.
 //! Does not: touch a store.
 //! Holds: names of tables map to paths one to one; no data path has a part that query engines hide (`_`, `.`), and no control
-//! object ends in `.parquet`. A row's partition is its transaction's commit hour (I7).
+//! object ends in `.parquet`. A row's partition is its transaction's commit hour, or what transforms make of its own values (I7).
 //! Fails: never.
 
 use pgoutput::Lsn;
@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::time;
+use crate::transform::{PartitionBy, Transform};
+
+mod values;
+
+pub use values::Values;
 
 /// What identifies the lake: who writes it, from which slot.
 pub const LAKE: &str = "_tributary/lake.json";
@@ -24,25 +29,69 @@ pub const CHECKPOINT_PREFIX: &str = "_tributary/log/_checkpoint/";
 /// Under which what they are made of lies.
 pub const CHECKPOINT_PARTS_PREFIX: &str = "_tributary/log/_checkpoint_parts/";
 
-/// A folder of data files: one UTC hour of commit time.
+/// A folder of data files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Partition {
+    /// One hour of commit time.
+    Hour(Hour),
+    /// Of rows with the same values, as transforms see them.
+    Values(Values),
+}
+
+/// One UTC hour of commit time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Partition {
+pub struct Hour {
     /// Hours since 1970-01-01 00:00 UTC.
     pub hour: i64,
 }
 
-impl Partition {
-    /// The partition of a transaction that committed at this time.
-    pub fn of(commit_unix_micros: i64) -> Partition {
-        Partition { hour: commit_unix_micros.div_euclid(3_600_000_000) }
-    }
+/// How the files of a table are laid out by its own columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionSpec {
+    /// From the outermost folder to the innermost.
+    pub fields: Vec<PartitionField>,
+    /// So many files are open at once, at most; beyond it, the one that waits longest for a row ends.
+    pub open_max: usize,
+}
 
-    /// `cdc_date=2026-08-01/cdc_hour=00`
-    pub fn path(self) -> String {
-        let date = time::date_of_day(self.hour.div_euclid(24));
-        let hour = self.hour.rem_euclid(24);
-        format!("cdc_date={:04}-{:02}-{:02}/cdc_hour={hour:02}", date.year, date.month, date.day)
+/// One level of folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionField {
+    /// The name of its folders: `created_at_day`.
+    pub key: String,
+    /// The column of the files.
+    pub column: String,
+    /// What it makes of it.
+    pub transform: Transform,
+}
+
+impl Hour {
+    /// The hour of a transaction that committed at this time.
+    pub fn of(commit_unix_micros: i64) -> Hour {
+        Hour { hour: commit_unix_micros.div_euclid(3_600_000_000) }
+    }
+}
+
+impl Partition {
+    /// `cdc_date=2026-08-01/cdc_hour=00`, or `created_at_day=2026-08-01/id_bucket=3`
+    pub fn path(&self) -> String {
+        match self {
+            Partition::Hour(Hour { hour }) => {
+                let date = time::date_of_day(hour.div_euclid(24));
+                let hour = hour.rem_euclid(24);
+                format!("cdc_date={:04}-{:02}-{:02}/cdc_hour={hour:02}", date.year, date.month, date.day)
+            }
+            Partition::Values(values) => values.path(),
+        }
+    }
+}
+
+impl PartitionBy {
+    /// The name of its folders: `created_at_day`.
+    pub fn key(&self) -> String {
+        format!("{}_{}", path_name(&self.column), self.transform.suffix())
     }
 }
 
@@ -72,7 +121,7 @@ fn path_name(name: &str) -> String {
 /// LSN there is, which is a true upper bound. The log entry holds the exact range.
 pub fn data_key(
     path: &str,
-    partition: Partition,
+    partition: &Partition,
     seq: u64,
     first_lsn: Lsn,
     last_lsn: Option<Lsn>,

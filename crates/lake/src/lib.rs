@@ -14,6 +14,7 @@ pub mod publish;
 pub mod retry;
 pub mod store;
 pub mod time;
+pub mod transform;
 pub mod watermark;
 pub mod writer;
 

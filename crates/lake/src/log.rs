@@ -127,7 +127,7 @@ pub struct FileEntry {
     pub rows: u64,
     /// Rows by `_cdc_op`.
     pub ops: BTreeMap<String, u64>,
-    /// The hour of its rows, counted from 1970.
+    /// What its rows have in common: their hour, counted from 1970, or their values by the keys of the folders.
     pub partition: Partition,
     /// Lowest and highest `_cdc_lsn`.
     pub lsn_range: [Lsn; 2],

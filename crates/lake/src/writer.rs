@@ -6,9 +6,9 @@
 //! `CUTS_IN_FLIGHT_MAX` cuts wait. I4, no file is completed before its entry is durable.
 //! Fails: the first error ends the writer and comes out of [`Writer::published`]; `Fenced` when another writer took the next entry.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,12 +18,13 @@ use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::gauge::{Gauge, Reservation, Use};
-use crate::layout::Partition;
+use crate::layout::{Hour, PartitionSpec};
 use crate::log::{Author, Event, State};
 use crate::store::Store;
 
 mod committer;
 mod file;
+mod split;
 
 pub use committer::Published;
 use committer::{Committer, Sealed, SealedFile};
@@ -46,9 +47,9 @@ pub struct Writer {
     shared: Arc<Shared>,
     next_seq: u64,
     open_files: usize,
-    /// How many files each folder has in the open cut. Two schema versions of one transaction have the same range of LSNs, so
-    /// that only this number tells their names apart (T38).
-    numbers: HashMap<(String, Partition), Arc<AtomicU32>>,
+    /// How many files each folder has in the open cut, or each table that is laid out by values. Two schema versions of one transaction
+    /// have the same range of LSNs, so that only this number tells their names apart (T38).
+    numbers: HashMap<(String, Option<Hour>), Arc<AtomicU32>>,
     cuts: mpsc::Sender<Sealed>,
     published: mpsc::Receiver<Result<Published, Error>>,
     committer: JoinSet<()>,
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) encoders: Semaphore,
     pub(crate) uploads: Semaphore,
+    /// Tables of which was said that too few of their files may be open.
+    pub(crate) crowded: Mutex<HashSet<u32>>,
 }
 
 /// Of what a file is.
@@ -77,8 +80,26 @@ pub struct FileSpec {
     pub schema_id: u32,
     /// That schema in Arrow, metadata columns first.
     pub schema: SchemaRef,
-    /// The hour of the rows.
-    pub partition: Partition,
+    /// Where its rows lie.
+    pub layout: Layout,
+}
+
+/// Which folders rows go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// All to the one of this hour.
+    Hour(Hour),
+    /// Each to that of its values. One [`OpenFile`] is then several files.
+    Values(Arc<PartitionSpec>),
+}
+
+impl Layout {
+    fn hour(&self) -> Option<Hour> {
+        match self {
+            Layout::Hour(hour) => Some(*hour),
+            Layout::Values(_) => None,
+        }
+    }
 }
 
 /// Rows on their way into a file.
@@ -105,7 +126,7 @@ impl Rows {
     }
 }
 
-/// The files of one table, schema version and hour within the open cut: rows go in, files come out at the cut.
+/// The files of one table, schema version and hour within the open cut, or of all its values: rows go in, files come out at the cut.
 #[derive(Debug)]
 pub struct OpenFile {
     commands: mpsc::UnboundedSender<Command>,
@@ -127,7 +148,7 @@ impl OpenFile {
         self.backlog.wait_for(batches).await;
     }
 
-    /// Ends the row group, so that its memory becomes parts to upload.
+    /// Ends the row group, so that its memory becomes parts to upload. Of several files, those end that are smaller than a part.
     pub fn flush(&self) {
         drop(self.commands.send(Command::Flush));
     }
@@ -137,7 +158,7 @@ impl OpenFile {
         drop(self.commands.send(Command::End));
     }
 
-    /// Memory that the file's encoder holds.
+    /// Memory that the encoder holds, or all of them.
     pub fn memory_bytes(&self) -> usize {
         self.memory.load(Ordering::Relaxed)
     }
@@ -167,7 +188,8 @@ impl Writer {
     ) -> Writer {
         let encoders = Semaphore::new(settings.encoders);
         let uploads = Semaphore::new(settings.uploads);
-        let shared = Arc::new(Shared { store, gauge, settings, encoders, uploads });
+        let shared =
+            Arc::new(Shared { store, gauge, settings, encoders, uploads, crowded: Mutex::default() });
         let (cuts, sealed) = mpsc::channel(CUTS_IN_FLIGHT_MAX);
         let (announce, published) = mpsc::channel(CUTS_IN_FLIGHT_MAX * 2);
         let next_seq = state.seq + 1;
@@ -187,7 +209,7 @@ impl Writer {
         let (commands, received) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
         let memory = Arc::new(AtomicUsize::new(0));
-        let numbers = self.numbers.entry((spec.path.clone(), spec.partition)).or_default();
+        let numbers = self.numbers.entry((spec.path.clone(), spec.layout.hour())).or_default();
         let (shared, numbers) = (Arc::clone(&self.shared), Arc::clone(numbers));
         let file = FileTask::new(shared, spec.clone(), self.next_seq, numbers, Arc::clone(&memory));
         task.spawn(file.run(received));

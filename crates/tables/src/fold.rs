@@ -23,7 +23,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use self::placing::{Named, Placed};
 use self::planning::Missing;
 use self::plans::{Planned, Plans};
-pub use self::selection::{ColumnGlob, GlobError, Selection};
+pub use self::selection::{ColumnGlob, GlobError, Reserved, Selection};
 use crate::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
 use crate::lineage::{ColumnFacts, Facts, Lineage};
 use crate::relation::{Relations, Target};
@@ -65,6 +65,7 @@ pub struct Table {
 /// Folds the messages of a session onto tables.
 pub struct Fold {
     settings: FoldSettings,
+    reserved: Reserved,
     lineage: Lineage,
     types: TypeCatalog,
     /// Types that the catalogs do not have any more.
@@ -327,6 +328,7 @@ impl Fold {
         let types = TypeCatalog::new(settings.types.clone());
         Fold {
             settings,
+            reserved: Reserved::default(),
             lineage: Lineage::default(),
             types,
             types_gone: FxHashSet::default(),
@@ -345,6 +347,11 @@ impl Fold {
         }
     }
 
+    /// Keeps names from columns that tables get from here on. Called before any table is there.
+    pub fn reserve(&mut self, names: Reserved) {
+        self.reserved = names;
+    }
+
     /// Brings back a table of an earlier run, before the first session.
     ///
     /// # Panics
@@ -356,7 +363,12 @@ impl Fold {
         name: String,
         schema: impl Into<Arc<TableSchema>>,
     ) -> TableIndex {
-        self.push_table(oid, schema_name, name, schema.into())
+        let mut schema = schema.into();
+        let reserved = self.reserved.of(std::iter::once((schema_name.as_str(), name.as_str())));
+        if !reserved.is_empty() {
+            Arc::make_mut(&mut schema).reserved = reserved;
+        }
+        self.push_table(oid, schema_name, name, schema)
             .expect("a log that names 4 billion tables does not fit memory")
     }
 

@@ -78,6 +78,9 @@ pub struct TableSchema {
     /// Its files have the column of old rows, [`BEFORE_COLUMN`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub before: bool,
+    /// Names that no column gets from here on: the keys of the table's folders. Configuration, and no part of the version.
+    #[serde(skip)]
+    pub reserved: Vec<String>,
 }
 
 /// A column as a relation announces it.
@@ -96,9 +99,15 @@ pub struct ColumnSpec {
 impl TableSchema {
     /// The first version of a table.
     pub fn new(columns: &[ColumnSpec], key: Vec<String>) -> TableSchema {
+        TableSchema::with_reserved(columns, key, Vec::new())
+    }
+
+    /// The same, in which no column gets one of these names.
+    pub fn with_reserved(columns: &[ColumnSpec], key: Vec<String>, reserved: Vec<String>) -> TableSchema {
         let next_field_id = FIRST_COLUMN_FIELD_ID;
-        let mut schema = TableSchema { id: 1, columns: Vec::new(), key, next_field_id, before: false };
-        let mut names = LakeNames::default();
+        let mut schema =
+            TableSchema { id: 1, columns: Vec::new(), key, next_field_id, before: false, reserved };
+        let mut names = LakeNames::taken_in(&schema);
         for spec in columns {
             let name = names.of(&spec.name);
             schema.add(spec, name);
@@ -177,6 +186,11 @@ impl Column {
 }
 
 impl LakeType {
+    /// The Arrow type, without field ids.
+    pub fn data_type(&self) -> DataType {
+        self.arrow(&mut std::iter::empty())
+    }
+
     /// The Arrow type. `ids` are for the fields in it: those of one level before those of the next.
     fn arrow(&self, ids: &mut dyn Iterator<Item = i32>) -> DataType {
         match self {
@@ -292,9 +306,10 @@ pub(crate) struct LakeNames {
 }
 
 impl LakeNames {
-    fn taken_by(columns: &[Column]) -> LakeNames {
-        let names = columns.iter().flat_map(|column| column.former_names.iter().chain([&column.name]));
-        LakeNames { taken: names.map(|name| name.to_lowercase()).collect() }
+    fn taken_in(schema: &TableSchema) -> LakeNames {
+        let of_columns =
+            schema.columns.iter().flat_map(|column| column.former_names.iter().chain([&column.name]));
+        LakeNames { taken: of_columns.chain(&schema.reserved).map(|name| name.to_lowercase()).collect() }
     }
 
     /// The lake name of a Postgres name: itself, or what is legal of it and a hash of it.

@@ -69,6 +69,8 @@ pub struct Settings {
     pub exclude: Vec<String>,
     /// `tables.before`
     pub before: Vec<String>,
+    /// `[[tables.override]]`, as it is written.
+    pub overrides: String,
     /// `snapshot.mode`
     pub snapshot: &'static str,
     /// `partitions.on_detach` and `partitions.on_drop`
@@ -97,6 +99,7 @@ impl Settings {
             budget: "128MiB",
             exclude: Vec::new(),
             before: Vec::new(),
+            overrides: String::new(),
             snapshot: "never",
             on_gone: "keep",
             on_attach: "backfill",
@@ -145,6 +148,7 @@ impl Pipeline {
             budget,
             exclude,
             before,
+            overrides,
             snapshot,
             on_gone,
             on_attach,
@@ -172,7 +176,7 @@ impl Pipeline {
         }
         writeln!(
             toml,
-            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n\n[snapshot]\nmode = \"{snapshot}\"\n\n\
+            "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n{overrides}\n\n[snapshot]\nmode = \"{snapshot}\"\n\n\
              [partitions]\non_detach = \"{on_gone}\"\non_drop = \"{on_gone}\"\non_attach = \"{on_attach}\"\nrefresh = \"{refresh}\"\n"
         )?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;

@@ -121,6 +121,13 @@ fn refuse_incomplete(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The keys of all data files that are visible now.
+pub fn files(place: &Place) -> Result<Vec<String>> {
+    let mut keys: Vec<String> = list(place)?.into_keys().collect();
+    keys.sort();
+    Ok(keys)
+}
+
 fn list(place: &Place) -> Result<HashMap<String, Identity>> {
     let mut found = HashMap::new();
     match place {

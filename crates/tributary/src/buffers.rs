@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lake::gauge::{Gauge, Reservation, Use};
-use lake::layout::{self, Partition};
+use lake::layout::{self, Hour};
 use lake::log::{Event, State};
-use lake::writer::{FileSpec, OpenFile, Rows, Writer};
+use lake::writer::{FileSpec, Layout, OpenFile, Rows, Writer};
 use pgoutput::Lsn;
 use rustc_hash::FxHashMap;
 use tables::batch::{BatchBuilder, CellError, Lossy};
@@ -22,20 +22,21 @@ use tables::schema::TableSchema;
 use tables::types::Loss;
 
 use crate::error::{Error, Result};
+use crate::layouts::Layouts;
 
-/// What one file of the open cut holds: never more than one schema version or hour.
+/// What one builder of the open cut holds, and mostly one file: never more than one schema version or hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct BufferKey {
     table: TableIndex,
     schema_id: u32,
-    partition: Partition,
+    hour: Hour,
 }
 
 /// The rows of one file that are not handed to the lake yet.
 struct Buffer {
     builder: BatchBuilder,
     schema: Arc<TableSchema>,
-    partition: Partition,
+    hour: Hour,
     table: TableIndex,
     ts_range: (i64, i64),
     ops: [u64; OPS.len()],
@@ -52,6 +53,11 @@ pub struct Buffers {
     last: Option<(BufferKey, usize)>,
     full: Vec<usize>,
     paths: Paths,
+    layouts: Layouts,
+    /// The files of tables that are laid out by their columns, by table and schema version: rows of all hours go into them.
+    by_values: FxHashMap<(TableIndex, u32), OpenFile>,
+    /// Updates, deletions and truncations of such tables.
+    not_inserts: FxHashMap<TableIndex, u64>,
     /// By the OID of a table, the versions that the log or the open cut knows.
     schemas_logged: FxHashMap<u32, BTreeSet<u32>>,
     schema_news: Vec<(u32, u32, Event)>,
@@ -64,7 +70,7 @@ pub struct Buffers {
 
 impl Buffers {
     /// No rows; the folders of known tables come from the log.
-    pub fn new(gauge: Arc<Gauge>, state: &State, refuses_loss: bool) -> Buffers {
+    pub fn new(gauge: Arc<Gauge>, state: &State, layouts: Layouts, refuses_loss: bool) -> Buffers {
         let reservation = gauge.reserve(Use::Buffers, 0);
         Buffers {
             gauge,
@@ -75,6 +81,9 @@ impl Buffers {
             last: None,
             full: Vec::new(),
             paths: Paths::from_log(state),
+            layouts,
+            by_values: FxHashMap::default(),
+            not_inserts: FxHashMap::default(),
             schemas_logged: state
                 .tables
                 .iter()
@@ -108,7 +117,7 @@ impl Buffers {
         let key = BufferKey {
             table: change.table,
             schema_id: change.plan.schema.id,
-            partition: Partition::of(stamp.commit_time_unix_micros),
+            hour: Hour::of(stamp.commit_time_unix_micros),
         };
         let position = match self.last {
             Some((last, position)) if last == key => position,
@@ -168,6 +177,11 @@ impl Buffers {
         std::mem::take(&mut self.lossy).into_iter()
     }
 
+    /// Updates, deletions and truncations of tables that are said to have none, since the last call.
+    pub fn take_not_inserts(&mut self) -> impl Iterator<Item = (TableIndex, u64)> {
+        std::mem::take(&mut self.not_inserts).into_iter()
+    }
+
     /// Gives the largest builders to their encoders, until those keep at most half of what all keep now.
     pub fn hand_over_largest(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<()> {
         let mut sizes: Vec<(usize, usize)> = self
@@ -193,8 +207,8 @@ impl Buffers {
     /// A file with enough bytes for a part only ends its row group; a smaller one is ended, since its bytes cannot be
     /// uploaded in any other way.
     pub fn relieve_encoders(&mut self, part_size: usize) {
-        let mut files: Vec<&OpenFile> =
-            self.buffers.iter().filter_map(|buffer| buffer.file.as_ref()).collect();
+        let of_hours = self.buffers.iter().filter_map(|buffer| buffer.file.as_ref());
+        let mut files: Vec<&OpenFile> = of_hours.chain(self.by_values.values()).collect();
         files.sort_unstable_by_key(|file| std::cmp::Reverse(file.memory_bytes()));
         let mut excess = files.iter().map(|file| file.memory_bytes()).sum::<usize>() / 2;
         for file in files {
@@ -212,12 +226,13 @@ impl Buffers {
     }
 
     /// What a file is of that is filled elsewhere. Its schema is in the log before the file is, or with it.
-    pub fn file_spec(
-        &mut self,
-        table: &Table,
-        schema: &TableSchema,
-        partition: Partition,
-    ) -> Result<FileSpec> {
+    pub fn file_spec(&mut self, table: &Table, schema: &TableSchema, hour: Hour) -> Result<FileSpec> {
+        let renamed = table.renamed.iter().map(|(schema, name)| (schema.as_str(), name.as_str()));
+        let names = std::iter::once((table.schema_name.as_str(), table.name.as_str())).chain(renamed);
+        let layout = match self.layouts.of(names) {
+            Some(rule) => Layout::Values(rule.spec(&display_name(table), schema)?),
+            None => Layout::Hour(hour),
+        };
         self.note_schema(table, schema)?;
         Ok(FileSpec {
             table: display_name(table),
@@ -225,7 +240,7 @@ impl Buffers {
             path: self.paths.of(table),
             schema_id: schema.id,
             schema: schema.arrow(),
-            partition,
+            layout,
         })
     }
 
@@ -243,7 +258,8 @@ impl Buffers {
         self.full.clear();
         self.last = None;
         self.rows = 0;
-        Ok(self.buffers.drain(..).filter_map(|buffer| buffer.file).collect())
+        let of_hours = self.buffers.drain(..).filter_map(|buffer| buffer.file);
+        Ok(of_hours.chain(self.by_values.drain().map(|(_, file)| file)).collect())
     }
 
     /// The schema versions that files of the open cut have and the log does not know yet, oldest first.
@@ -286,7 +302,7 @@ impl Buffers {
         self.buffers.push(Buffer {
             builder,
             schema: Arc::clone(schema),
-            partition: key.partition,
+            hour: key.hour,
             table: key.table,
             ts_range: (i64::MAX, i64::MIN),
             ops: [0; OPS.len()],
@@ -297,25 +313,38 @@ impl Buffers {
     }
 
     fn hand_over(&mut self, position: usize, writer: &mut Writer, tables: &[Table]) -> Result<()> {
-        let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
+        let Some(buffer) = self.buffers.get(position) else { return Ok(()) };
         let Some(lsn_range) = buffer.builder.lsn_range() else { return Ok(()) };
-        if buffer.file.is_none() {
+        let by_values = (buffer.table, buffer.schema.id);
+        if buffer.file.is_none() && !self.by_values.contains_key(&by_values) {
             let Some(table) = table_of(tables, buffer.table) else {
                 return Err(Error::bug("rows of a table that the fold does not know"));
             };
-            let (schema, partition) = (Arc::clone(&buffer.schema), buffer.partition);
-            let file = writer.open_file(self.file_spec(table, &schema, partition)?);
+            let (schema, hour) = (Arc::clone(&buffer.schema), buffer.hour);
+            let spec = self.file_spec(table, &schema, hour)?;
+            let is_of_hour = matches!(spec.layout, Layout::Hour(_));
+            let file = writer.open_file(spec);
             let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
-            buffer.file = Some(file);
+            if is_of_hour {
+                buffer.file = Some(file);
+            } else {
+                self.by_values.insert(by_values, file);
+            }
         }
         let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
         let bytes = buffer.builder.bytes();
         self.held = self.held.saturating_sub(bytes);
         self.reservation.resize(self.held);
+        let not_inserts = buffer.not_inserts();
         let rows = buffer.take(lsn_range, &self.gauge).map_err(|error| {
             Error::bug(format!("{}: a batch cannot be built", name_of(tables, buffer.table))).caused_by(error)
         })?;
         if let Some(file) = &buffer.file {
+            file.write(rows);
+        } else if let Some(file) = self.by_values.get(&by_values) {
+            if not_inserts > 0 {
+                *self.not_inserts.entry(buffer.table).or_default() += not_inserts;
+            }
             file.write(rows);
         }
         Ok(())
@@ -331,6 +360,12 @@ impl Buffer {
                 *count += 1;
             }
         }
+    }
+
+    /// Rows that are no insertions.
+    fn not_inserts(&self) -> u64 {
+        let counted = OPS.iter().zip(self.ops).filter(|(op, _)| !matches!(op, Op::Insert | Op::Row));
+        counted.map(|(_, count)| count).sum()
     }
 
     fn take(&mut self, lsn_range: (Lsn, Lsn), gauge: &Arc<Gauge>) -> Result<Rows, CellError> {

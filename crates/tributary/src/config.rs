@@ -9,10 +9,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lake::transform::PartitionBy;
 use serde::Deserialize;
 use tables::types::{ChosenBy, Misfit, RuleError, TypeRules};
 
 use crate::error::{Error, Result};
+use crate::layouts::{LayoutRule, Layouts};
 use crate::source::ConnectOptions;
 use crate::transactions::Room;
 
@@ -259,6 +261,11 @@ pub struct Tables {
     pub exclude: Vec<String>,
     /// Globs on `schema.table` of those whose rows have the old row beside them.
     pub before: Vec<String>,
+    /// What is different for some tables.
+    pub r#override: Vec<TableOverride>,
+    /// Where that was written.
+    #[serde(skip)]
+    places: Places,
 }
 
 impl Tables {
@@ -273,11 +280,84 @@ impl Tables {
         tables::fold::Selection::new(&self.before, &[])
             .map_err(|error| Error::config("tables.before").caused_by(error))
     }
+
+    /// The tables that are laid out by their own columns, ready to match.
+    pub fn layouts(&self) -> Result<Layouts> {
+        let rules = self.r#override.iter().enumerate().map(|(number, of_tables)| {
+            let selection = of_tables.selection();
+            let selection =
+                selection.map_err(|error| Error::config("tables.override.match").caused_by(error))?;
+            let place = self.places.of(TABLE_OVERRIDE, &number.to_string()).map(str::to_owned);
+            Ok(LayoutRule {
+                glob: of_tables.r#match.clone(),
+                selection,
+                insert_only: of_tables.insert_only,
+                partition_by: of_tables.partition_by.clone(),
+                open_max: usize::try_from(of_tables.open_partitions).unwrap_or(1).max(1),
+                place,
+            })
+        });
+        rules.collect::<Result<_>>().map(Layouts::new)
+    }
+}
+
+/// `[[tables.override]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableOverride {
+    /// A glob on `schema.table`. Of several that match, the last one counts.
+    pub r#match: String,
+    /// Rows are inserted, and never updated or deleted.
+    #[serde(default)]
+    pub insert_only: bool,
+    /// The columns that the files are laid out by, instead of commit time.
+    #[serde(deserialize_with = "values::transforms")]
+    pub partition_by: Vec<PartitionBy>,
+    /// Files of the table that are open at once, at most.
+    #[serde(default = "open_partitions")]
+    pub open_partitions: u32,
+}
+
+impl TableOverride {
+    fn selection(&self) -> Result<tables::fold::Selection, tables::fold::GlobError> {
+        tables::fold::Selection::new(std::slice::from_ref(&self.r#match), &[])
+    }
+
+    /// What is wrong with it, and in which key.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        self.selection().map_err(|error| ("match", error.to_string()))?;
+        let fields = &self.partition_by;
+        if fields.len() > FIELDS_MAX {
+            return Err(("partition_by", format!("there are at most {FIELDS_MAX} levels of partitions")));
+        }
+        for (place, field) in fields.iter().enumerate() {
+            let folders = |by: &PartitionBy| (by.column.clone(), by.transform.suffix());
+            if fields.iter().take(place).any(|other| folders(other) == folders(field)) {
+                let what = format!("`{field}` would have the same folders as the one before");
+                return Err(("partition_by", what));
+            }
+        }
+        if !OPEN_PARTITIONS.contains(&self.open_partitions) {
+            return Err(("open_partitions", "`open_partitions` is not between 1 and 1000".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The default of `tables.override.open_partitions`.
+fn open_partitions() -> u32 {
+    100
 }
 
 impl Default for Tables {
     fn default() -> Tables {
-        Tables { include: vec!["*.*".to_owned()], exclude: Vec::new(), before: Vec::new() }
+        Tables {
+            include: vec!["*.*".to_owned()],
+            exclude: Vec::new(),
+            before: Vec::new(),
+            r#override: Vec::new(),
+            places: Places::default(),
+        }
     }
 }
 
@@ -564,6 +644,11 @@ impl Config {
                 config.types.places.note(section, key, layers.place_of(section, key));
             }
         }
+        for number in 0..config.tables.r#override.len() {
+            let number = number.to_string();
+            let place = layers.place_of(TABLE_OVERRIDE, &number);
+            config.tables.places.note(TABLE_OVERRIDE, &number, place);
+        }
         Ok(config)
     }
 
@@ -670,6 +755,13 @@ impl Config {
             return Err(Problem::at("tables.include", "`tables.include` names no table")
                 .hint("[\"*.*\"] is all of them"));
         }
+        for (number, of_tables) in self.tables.r#override.iter().enumerate() {
+            of_tables.check().map_err(|(field, what)| {
+                let problem = Problem::in_entry(TABLE_OVERRIDE, &number.to_string(), what);
+                let problem = if field == "match" { problem.hint(GLOB) } else { problem };
+                Problem { field: Some(field), ..problem }
+            })?;
+        }
         Ok(())
     }
 
@@ -711,15 +803,17 @@ impl Config {
 #[derive(Debug)]
 struct Problem {
     key: &'static str,
-    /// The key of a map, if that is what `key` is.
+    /// The key of a map, or the number in a list, if that is what `key` is.
     entry: Option<String>,
+    /// The key within the entry.
+    field: Option<&'static str>,
     what: String,
     hint: Option<String>,
 }
 
 impl Problem {
     fn at(key: &'static str, what: impl Into<String>) -> Problem {
-        Problem { key, entry: None, what: what.into(), hint: None }
+        Problem { key, entry: None, field: None, what: what.into(), hint: None }
     }
 
     fn in_entry(key: &'static str, entry: &str, what: impl Into<String>) -> Problem {
@@ -780,6 +874,12 @@ const MAX_RATE: RangeInclusive<ByteSize> = ByteSize::kibibytes(1)..=ByteSize::me
 const WORKERS: RangeInclusive<u32> = 1..=64;
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
 const REFRESH: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
+/// Each is an encoder, and a file of every cut.
+const OPEN_PARTITIONS: RangeInclusive<u32> = 1..=1_000;
+/// S3's keys end at 1,024 bytes.
+const FIELDS_MAX: usize = 4;
+/// Where tables are told apart.
+const TABLE_OVERRIDE: &str = "tables.override";
 /// Where forms by type stand.
 const OVERRIDE: &str = "types.override";
 /// Where forms by column stand.
@@ -788,6 +888,7 @@ const COLUMN_GLOBS: &str =
     "globs are on schema.table.column, `*` any text and `?` one character: \"public.orders.price\"";
 /// More words than these are no help.
 const WORDS_SHOWN: usize = 24;
+const GLOB: &str = "a glob is on schema.table, `*` any text and `?` one character: \"public.events\"";
 const GLOBS: &str =
     "globs are on schema.table, `*` any text and `?` one character: [\"public.*\", \"sales.orders\"]";
 

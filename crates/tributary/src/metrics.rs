@@ -45,6 +45,7 @@ pub struct Metrics {
     files: IntCounterVec,
     bytes: IntCounterVec,
     lossy_cells: IntCounterVec,
+    not_inserts: IntCounterVec,
     needs_resync: IntGaugeVec,
     snapshot_rows: IntCounterVec,
     snapshot_bytes: IntCounterVec,
@@ -131,6 +132,11 @@ impl Metrics {
                     &["table", "column", "reason"],
                 ),
             ),
+            not_inserts: counters(
+                "tributary_not_inserts_total",
+                "Updates, deletions and truncations of tables that are laid out by columns as insert-only ones.",
+                "table",
+            ),
             needs_resync: gauges(
                 "tributary_table_needs_resync",
                 "1 for a table whose older rows may differ from Postgres until it is read again.",
@@ -189,6 +195,14 @@ impl Metrics {
     pub(crate) fn lossy_cells(&self, table: &str, column: &str, loss: Loss, cells: u64) {
         let (table, column) = self.column_labels(table, column);
         self.lossy_cells.with_label_values(&[table, column, loss.label()]).inc_by(cells);
+    }
+
+    /// Counts changes that an insert-only table should not have; whether they are the first.
+    pub(crate) fn not_inserts(&self, table: &str, rows: u64) -> bool {
+        let counter = self.not_inserts.with_label_values(&[self.table_label(table)]);
+        let is_first = counter.get() == 0;
+        counter.inc_by(rows);
+        is_first
     }
 
     /// Marks a table whose older rows may differ from Postgres.

@@ -413,6 +413,17 @@ impl Shared {
         self.metrics.lossy_cells(table, column, loss, cells);
     }
 
+    /// Counts updates, deletions and truncations of a table that is laid out by columns.
+    pub fn not_inserts(&self, table: &str, rows: u64) {
+        if self.metrics.not_inserts(table, rows) {
+            tracing::warn!(
+                table,
+                "a table that is laid out by columns as an insert-only one has updates or deletions; they are by the values that they \
+                 have, or with those of NULL, so a query has to read all partitions to find the newest state of a row"
+            );
+        }
+    }
+
     /// Sets what the memory budget is used for, and whether reading is paused for it.
     pub fn memory(&self, gauge: &Gauge, paused: bool) {
         self.metrics.memory("buffers", gauge.used_for(Use::Buffers));

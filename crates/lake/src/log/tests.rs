@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use super::*;
+use crate::layout::Hour;
 use crate::store::memory::MemoryStore;
 use crate::store::{Completed, Listed, Object, StoreError, Unfinished};
 
@@ -225,7 +226,7 @@ fn a_void_entry_takes_back_the_cut_before_it() {
             bytes: 5,
             rows: 3,
             ops: BTreeMap::new(),
-            partition: Partition { hour: 0 },
+            partition: Partition::Hour(Hour { hour: 0 }),
             lsn_range: [Lsn(11), Lsn(12)],
             ts_range: [String::new(), String::new()],
             crc: String::new(),

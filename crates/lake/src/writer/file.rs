@@ -1,24 +1,27 @@
 //! One table's files within one cut: encode, collect parts, upload them.
 //!
-//! Owns: the encoder of the file, its parts in flight, and the sequence of files as each reaches its size.
+//! Owns: the encoders of its open files, their parts in flight, and the sequence of files as each reaches its size.
 //! Does not: complete an upload; nothing that this task does is visible.
-//! Holds: encoding runs on blocking threads; every part but the last has the store's part size.
+//! Holds: encoding runs on blocking threads; every part but the last has the store's part size. Of files that are laid out by values no more
+//! are open at once than their layout allows, and than a part of the budget holds (I8).
 //! Fails: store errors that a retry cannot mend, and encoder errors.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use ::parquet::errors::ParquetError;
 use bytes::Bytes;
 use pgoutput::Lsn;
 use tokio::sync::{AcquireError, Notify, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
+use tracing::warn;
 
-use super::{FileSpec, Rows, Shared};
+use super::split::{Part as Piece, split};
+use super::{FileSpec, Layout, Rows, Shared};
 use crate::error::Error;
 use crate::gauge::{Reservation, Use};
-use crate::layout;
+use crate::layout::{self, Partition, PartitionSpec};
 use crate::log::FileEntry;
 use crate::parquet::{Encoder, Finished};
 use crate::retry::transient;
@@ -73,9 +76,13 @@ impl Drop for Waiting {
 
 /// The task of one [`super::OpenFile`].
 pub(super) struct FileTask {
-    target: Target,
+    target: Arc<Target>,
     finished: Vec<FileEntry>,
-    open: Option<Open>,
+    open: HashMap<Partition, Open>,
+    /// Files that take no more rows, on their way to the store.
+    ending: JoinSet<Result<FileEntry, Error>>,
+    /// Counts up with every batch of rows.
+    clock: u64,
 }
 
 /// Where the files of a task go. Apart from the encoder, which may be used by one thread at a time only.
@@ -88,8 +95,11 @@ struct Target {
     memory: Arc<AtomicUsize>,
 }
 
-/// The file that is being written.
+/// A file that is being written.
 struct Open {
+    partition: Partition,
+    /// When rows came last, by the clock of the task.
+    used: u64,
     encoder: Encoder,
     encoder_memory: Reservation,
     part: u32,
@@ -121,8 +131,9 @@ impl FileTask {
         numbers: Arc<AtomicU32>,
         memory: Arc<AtomicUsize>,
     ) -> FileTask {
-        let target = Target { shared, spec, seq, numbers, memory };
-        FileTask { target, finished: Vec::new(), open: None }
+        let target = Arc::new(Target { shared, spec, seq, numbers, memory });
+        let (finished, open, ending) = (Vec::new(), HashMap::new(), JoinSet::new());
+        FileTask { target, finished, open, ending, clock: 0 }
     }
 
     pub(super) async fn run(
@@ -136,21 +147,59 @@ impl FileTask {
                     drop(waiting);
                 }
                 Command::Flush => self.flush().await?,
-                Command::End => self.finish().await?,
+                Command::End => self.end_all().await?,
             }
         }
-        self.finish().await?;
+        self.end_all().await?;
         Ok(self.finished)
+    }
+
+    async fn write(&mut self, rows: Rows, commands: &mpsc::UnboundedReceiver<Command>) -> Result<(), Error> {
+        let spec = match &self.target.spec.layout {
+            Layout::Hour(hour) => return self.write_to(Partition::Hour(*hour), rows, commands).await,
+            Layout::Values(spec) => Arc::clone(spec),
+        };
+        let mut pieces = self.target.split(rows, &spec).await?;
+        // Files that are open take their rows before any of them has to end for another one.
+        pieces.sort_by_key(|piece| !self.open.contains_key(&piece.partition));
+        for Piece { partition, rows } in pieces {
+            if !self.open.contains_key(&partition) {
+                self.make_room(spec.open_max).await?;
+            }
+            self.write_to(partition, rows, commands).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the files that wait longest for rows, until another one may be open.
+    async fn make_room(&mut self, open_max: usize) -> Result<(), Error> {
+        // Encoders that hold little still hold something, and a table may have 1,600 columns.
+        let memory_max = self.target.shared.gauge.budget() / 4;
+        while self.open.len() >= open_max || self.target.memory.load(Ordering::Relaxed) > memory_max {
+            self.target.say_crowded(self.open.len());
+            let oldest = self.open.values().min_by_key(|open| open.used).map(|open| open.partition.clone());
+            let Some(oldest) = oldest.and_then(|oldest| self.open.remove(&oldest)) else { return Ok(()) };
+            self.end(oldest).await?;
+        }
+        Ok(())
     }
 
     /// Encodes rows. An encoder is made only once it may run: of a thousand tables that wait for their turn, each holds its few rows
     /// and not the megabyte that an encoder is.
-    async fn write(&mut self, rows: Rows, commands: &mpsc::UnboundedReceiver<Command>) -> Result<(), Error> {
-        let permit = self.target.shared.encoders.acquire().await;
-        let mut open = match self.open.take() {
+    async fn write_to(
+        &mut self,
+        partition: Partition,
+        rows: Rows,
+        commands: &mpsc::UnboundedReceiver<Command>,
+    ) -> Result<(), Error> {
+        self.clock += 1;
+        let target = Arc::clone(&self.target);
+        let permit = target.shared.encoders.acquire().await;
+        let mut open = match self.open.remove(&partition) {
             Some(open) => open,
-            None => self.target.begin(&rows)?,
+            None => self.target.begin(partition, &rows)?,
         };
+        open.used = self.clock;
         open.account(&rows);
         let Rows { batch, reservation, .. } = rows;
         let work = move |encoder: &mut Encoder| {
@@ -158,42 +207,99 @@ impl FileTask {
             drop((batch, reservation));
             Ok(())
         };
-        open = self.target.encode(open, work).await?;
-        let is_last = commands.is_closed() && commands.is_empty();
-        if is_last || open.encoder.file_bytes() >= self.target.shared.settings.file_bytes {
+        let open = self.target.encode(open, work).await?;
+        if commands.is_closed() && commands.is_empty() && self.target.spec.layout.hour().is_some() {
+            self.target.memory.fetch_sub(open.encoder_memory.bytes(), Ordering::Relaxed);
             self.finished.push(self.target.finish(open, permit).await?);
             return Ok(());
         }
         drop(permit);
-        self.open = Some(self.target.upload_ready(open).await?);
+        if open.encoder.file_bytes() >= self.target.shared.settings.file_bytes {
+            return self.end(open).await;
+        }
+        let open = self.target.upload_ready(open).await?;
+        self.open.insert(open.partition.clone(), open);
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        if let Some(open) = self.open.take() {
-            let permit = self.target.shared.encoders.acquire().await;
-            let open = self.target.encode(open, Encoder::flush).await?;
-            drop(permit);
-            self.open = Some(self.target.upload_ready(open).await?);
+        let part_size = self.target.shared.store.part_size();
+        let is_one = self.target.spec.layout.hour().is_some();
+        for (partition, open) in std::mem::take(&mut self.open) {
+            // The bytes of a file that is smaller than a part can be uploaded only at its end.
+            if is_one || open.encoder.memory_bytes() >= part_size {
+                let permit = self.target.shared.encoders.acquire().await;
+                let open = self.target.encode(open, Encoder::flush).await?;
+                drop(permit);
+                self.open.insert(partition, self.target.upload_ready(open).await?);
+            } else {
+                self.end(open).await?;
+            }
         }
         Ok(())
     }
 
-    /// Ends the file, and leaves its entry in `finished`.
-    async fn finish(&mut self) -> Result<(), Error> {
-        if let Some(open) = self.open.take() {
-            let permit = self.target.shared.encoders.acquire().await;
-            self.finished.push(self.target.finish(open, permit).await?);
+    /// Ends a file, whose entry is in `finished` once it is uploaded.
+    async fn end(&mut self, open: Open) -> Result<(), Error> {
+        let in_flight = if self.target.spec.layout.hour().is_some() { 1 } else { ENDING_MAX };
+        let target = Arc::clone(&self.target);
+        // It gives back by itself what it holds.
+        target.memory.fetch_sub(open.encoder_memory.bytes(), Ordering::Relaxed);
+        self.ending.spawn(async move {
+            let permit = target.shared.encoders.acquire().await;
+            target.finish(open, permit).await
+        });
+        self.settle(in_flight - 1).await
+    }
+
+    async fn end_all(&mut self) -> Result<(), Error> {
+        for (_, open) in std::mem::take(&mut self.open) {
+            self.end(open).await?;
+        }
+        self.settle(0).await
+    }
+
+    /// Waits until no more files than these are ending.
+    async fn settle(&mut self, in_flight: usize) -> Result<(), Error> {
+        while self.ending.len() > in_flight
+            && let Some(ended) = self.ending.join_next().await
+        {
+            let entry = ended.map_err(|error| Error::Bug(format!("the end of a file was lost: {error}")))?;
+            self.finished.push(entry?);
         }
         Ok(())
     }
 }
 
 impl Target {
-    fn begin(&self, rows: &Rows) -> Result<Open, Error> {
+    /// Takes rows apart by their values.
+    async fn split(&self, rows: Rows, spec: &Arc<PartitionSpec>) -> Result<Vec<Piece>, Error> {
+        let (spec, gauge) = (Arc::clone(spec), Arc::clone(&self.shared.gauge));
+        let permit = self.shared.encoders.acquire().await;
+        let pieces = blocking(&self.spec.table, move || Ok(split(rows, &spec, &gauge)?)).await;
+        drop(permit);
+        pieces
+    }
+
+    /// Once a table.
+    fn say_crowded(&self, open: usize) {
+        let mut crowded = self.shared.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        if crowded.insert(self.spec.relation) {
+            warn!(
+                table = self.spec.table,
+                open,
+                "rows go to more partitions at once than may be open, so that files end early and are small; \
+                 see `open_partitions` and `memory.budget`"
+            );
+        }
+    }
+
+    fn begin(&self, partition: Partition, rows: &Rows) -> Result<Open, Error> {
         let encoder = Encoder::new(&self.spec.schema, &self.spec.table, self.spec.schema_id)
             .map_err(|source| Error::Encode { table: self.spec.table.clone(), source })?;
         Ok(Open {
+            partition,
+            used: 0,
             encoder,
             encoder_memory: self.shared.gauge.reserve(Use::Encoders, 0),
             part: self.numbers.fetch_add(1, Ordering::Relaxed),
@@ -219,8 +325,9 @@ impl Target {
 
     fn account(&self, open: &mut Open) {
         let held = open.encoder.memory_bytes();
+        self.memory.fetch_add(held, Ordering::Relaxed);
+        self.memory.fetch_sub(open.encoder_memory.bytes(), Ordering::Relaxed);
         open.encoder_memory.resize(held);
-        self.memory.store(held, Ordering::Relaxed);
     }
 
     /// Uploads what fills whole parts.
@@ -230,7 +337,7 @@ impl Target {
             let bytes = open.encoder.take(part_size);
             let mut begun = match open.upload.take() {
                 Some(begun) => begun,
-                None => self.begin_upload(open.part, open.first_lsn, None).await?,
+                None => self.begin_upload(&open.partition, open.part, open.first_lsn, None).await?,
             };
             self.upload_part(&mut begun, bytes);
             open.upload = Some(begun);
@@ -240,17 +347,27 @@ impl Target {
     }
 
     async fn finish(&self, open: Open, permit: Permit<'_>) -> Result<FileEntry, Error> {
-        let Open { encoder, mut encoder_memory, part, first_lsn, last_lsn, ts_range, ops, rows, upload } =
-            open;
+        let Open {
+            partition,
+            used: _,
+            encoder,
+            mut encoder_memory,
+            part,
+            first_lsn,
+            last_lsn,
+            ts_range,
+            ops,
+            rows,
+            upload,
+        } = open;
         let finished = blocking(&self.spec.table, move || encoder.finish()).await?;
         drop(permit);
         let Finished { mut rest, bytes, crc } = finished;
         encoder_memory.resize(rest.len());
-        self.memory.store(0, Ordering::Relaxed);
         let mut upload = match upload {
             Some(upload) => upload,
             // The whole file is at hand, so its name can say where it ends.
-            None => self.begin_upload(part, first_lsn, Some(last_lsn)).await?,
+            None => self.begin_upload(&partition, part, first_lsn, Some(last_lsn)).await?,
         };
         let part_size = self.shared.store.part_size();
         while rest.len() > part_size {
@@ -268,15 +385,21 @@ impl Target {
             bytes,
             rows,
             ops,
-            partition: self.spec.partition,
+            partition,
             lsn_range: [first_lsn, last_lsn],
             ts_range: [time::rfc3339(ts_range.0), time::rfc3339(ts_range.1)],
             crc: format!("{crc:08x}"),
         })
     }
 
-    async fn begin_upload(&self, part: u32, first_lsn: Lsn, last_lsn: Option<Lsn>) -> Result<Upload, Error> {
-        let key = layout::data_key(&self.spec.path, self.spec.partition, self.seq, first_lsn, last_lsn, part);
+    async fn begin_upload(
+        &self,
+        partition: &Partition,
+        part: u32,
+        first_lsn: Lsn,
+        last_lsn: Option<Lsn>,
+    ) -> Result<Upload, Error> {
+        let key = layout::data_key(&self.spec.path, partition, self.seq, first_lsn, last_lsn, part);
         let permit = self.shared.uploads.acquire().await;
         let id = transient(|| self.shared.store.create_upload(&key)).await?;
         drop(permit);
@@ -334,3 +457,6 @@ async fn blocking<T: Send + 'static>(
         Err(error) => Err(Error::Bug(format!("the encoder of {table} ended: {error}"))),
     }
 }
+
+/// Files of one table that end at once: each is two small requests, and all of the writer share few.
+const ENDING_MAX: usize = 16;

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 use super::*;
 use crate::gauge::Use;
-use crate::layout;
+use crate::layout::{self, Hour};
 use crate::log::{self, Entry, EntryKind, FORMAT};
 use crate::publish;
 use crate::store::memory::MemoryStore;
@@ -47,14 +47,14 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn spec(partition: Partition) -> FileSpec {
+fn spec(layout: Layout) -> FileSpec {
     FileSpec {
         table: "public.t".to_owned(),
         relation: 7,
         path: "public/t".to_owned(),
         schema_id: 1,
         schema: schema(),
-        partition,
+        layout,
     }
 }
 
@@ -121,7 +121,7 @@ fn read_rows(store: &MemoryStore) -> Vec<(i64, i64)> {
 async fn a_cut_becomes_files_a_log_entry_and_a_watermark_in_that_order() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     file.write(rows(&gauge, 150, 3, 10));
     file.write(rows(&gauge, 160, 2, 10));
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -152,7 +152,7 @@ async fn a_cut_becomes_files_a_log_entry_and_a_watermark_in_that_order() {
 async fn cuts_are_logged_in_order_and_a_cut_without_rows_is_an_idle_entry() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     file.write(rows(&gauge, 150, 1_000, 100));
     writer.cut(cut(180), vec![file]).unwrap();
     writer.cut(Cut { to_commit_time: None, ..cut(500) }, Vec::new()).unwrap();
@@ -166,7 +166,7 @@ async fn cuts_are_logged_in_order_and_a_cut_without_rows_is_an_idle_entry() {
 async fn large_files_roll_and_upload_their_parts_before_the_cut() {
     let (store, gauge) = (Arc::new(MemoryStore::with_part_size(20_000)), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 200_000).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     for lsn in 150..170 {
         file.write(rows(&gauge, lsn, 200, 400));
         file.flush();
@@ -189,7 +189,7 @@ async fn large_files_roll_and_upload_their_parts_before_the_cut() {
 async fn an_ended_file_is_followed_by_another_of_the_same_cut() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     file.write(rows(&gauge, 150, 3, 10));
     file.end();
     file.write(rows(&gauge, 151, 3, 10));
@@ -203,7 +203,7 @@ async fn an_ended_file_is_followed_by_another_of_the_same_cut() {
 async fn a_daemon_that_lost_the_log_is_fenced_and_shows_nothing() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     file.write(rows(&gauge, 150, 3, 10));
     let usurper = Entry {
         seq: 2,
@@ -224,9 +224,10 @@ async fn a_daemon_that_lost_the_log_is_fenced_and_shows_nothing() {
 async fn two_schema_versions_of_one_transaction_are_two_files() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let old = writer.open_file(spec(Partition { hour: 1 }));
-    let new = writer.open_file(FileSpec { schema_id: 2, ..spec(Partition { hour: 1 }) });
-    let elsewhere = writer.open_file(FileSpec { path: "public/u".to_owned(), ..spec(Partition { hour: 1 }) });
+    let old = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
+    let new = writer.open_file(FileSpec { schema_id: 2, ..spec(Layout::Hour(Hour { hour: 1 })) });
+    let elsewhere =
+        writer.open_file(FileSpec { path: "public/u".to_owned(), ..spec(Layout::Hour(Hour { hour: 1 })) });
     old.write(rows(&gauge, 150, 3, 10));
     old.end();
     old.write(rows(&gauge, 150, 4, 10));
@@ -250,7 +251,7 @@ async fn two_schema_versions_of_one_transaction_are_two_files() {
 async fn what_was_logged_and_not_published_is_rolled_forward_by_anybody() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     file.write(rows(&gauge, 150, 3, 10));
     writer.cut(cut(180), vec![file]).unwrap();
     writer.published().await.unwrap();
@@ -271,7 +272,7 @@ async fn what_was_logged_and_not_published_is_rolled_forward_by_anybody() {
 async fn uploads_that_no_entry_names_are_aborted_by_the_next_owner() {
     let (store, gauge) = (Arc::new(MemoryStore::with_part_size(1_000)), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
-    let file = writer.open_file(spec(Partition { hour: 1 }));
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
     file.write(rows(&gauge, 150, 200, 400));
     file.flush();
     for _ in 0..1_000 {
@@ -284,4 +285,157 @@ async fn uploads_that_no_entry_names_are_aborted_by_the_next_owner() {
     writer.abandon().await;
     assert_eq!(publish::abort_abandoned(store.as_ref(), None).await.unwrap(), 1);
     assert!(store.list_uploads("").await.unwrap().is_empty());
+}
+
+/// Rows whose notes are these, each with its number as `_cdc_seq`.
+fn noted(gauge: &Arc<Gauge>, lsn: i64, notes: &[Option<String>]) -> Rows {
+    let count = i64::try_from(notes.len()).unwrap();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values((0..count).map(|row| if row % 2 == 0 { "I" } else { "U" }))),
+        Arc::new(Int64Array::from_iter_values((0..count).map(|row| lsn + row / 100))),
+        Arc::new(Int64Array::from_iter_values(1..=count)),
+        Arc::new(
+            TimestampMicrosecondArray::from_iter_values((0..count).map(|row| HOUR * row))
+                .with_timezone("UTC"),
+        ),
+        Arc::new(StringArray::from_iter(notes.iter().map(Option::as_deref))),
+    ];
+    let whole = |value: i64| Lsn(u64::try_from(value).unwrap());
+    let batch = RecordBatch::try_new(schema(), columns).unwrap();
+    let reservation = gauge.reserve(Use::Buffers, batch.get_array_memory_size());
+    let half = u64::try_from(count / 2).unwrap();
+    Rows {
+        batch,
+        lsn_range: (whole(lsn), whole(lsn + (count - 1) / 100)),
+        ts_range: (0, HOUR * (count - 1)),
+        ops: vec![("I", half), ("U", half)],
+        reservation,
+    }
+}
+
+fn by_note(open_max: usize) -> FileSpec {
+    let transform = crate::transform::Transform::Identity;
+    let field =
+        layout::PartitionField { key: "note_identity".to_owned(), column: "note".to_owned(), transform };
+    spec(Layout::Values(Arc::new(PartitionSpec { fields: vec![field], open_max })))
+}
+
+/// Every row of every file: its folder, LSN, number and note, in the order of the file.
+fn placed_rows(store: &MemoryStore) -> Vec<(String, Vec<(i64, i64, Option<String>)>)> {
+    let mut files = Vec::new();
+    for (key, bytes) in store.contents().into_iter().filter(|(key, _)| key.ends_with(".parquet")) {
+        let mut rows = Vec::new();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let number =
+                |index: usize| batch.column(index).as_any().downcast_ref::<Int64Array>().unwrap().clone();
+            let notes = batch.column(4).as_any().downcast_ref::<StringArray>().unwrap();
+            let notes = notes.iter().map(|note| note.map(str::to_owned));
+            let (lsns, seqs) = (number(1), number(2));
+            let positions = lsns.values().iter().zip(seqs.values()).map(|(lsn, seq)| (*lsn, *seq));
+            rows.extend(positions.zip(notes).map(|((lsn, seq), note)| (lsn, seq, note)));
+        }
+        files.push((key, rows));
+    }
+    files
+}
+
+/// 300 partitions in each of three batches: with room for all of them each is one file; otherwise the files that are open take their
+/// rows first, and all others end.
+#[tokio::test]
+async fn rows_go_to_the_folders_of_their_values_and_few_files_are_open() {
+    for (open_max, files_expected) in [(1_000, 300), (7, 300 + 2 * 293), (1, 300 + 2 * 299)] {
+        let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 30));
+        let mut writer = writer(&store, &gauge, 1 << 30).await;
+        let file = writer.open_file(by_note(open_max));
+        let notes: Vec<Option<String>> =
+            (0..900).map(|row| (row % 300 != 0).then(|| format!("n/{}", row % 300))).collect();
+        for lsn in [150, 200, 250] {
+            file.write(noted(&gauge, lsn, &notes));
+        }
+        writer.cut(cut(400), vec![file]).unwrap();
+        writer.published().await.unwrap();
+        let files = placed_rows(&store);
+        assert_eq!(files.len(), files_expected, "at most {open_max} are open");
+        let mut seen = Vec::new();
+        for (key, rows) in &files {
+            let folder = |note: &Option<String>| match note {
+                Some(note) => format!("/data/note_identity={}/", note.replace('/', "%2F")),
+                None => "/data/note_identity=__HIVE_DEFAULT_PARTITION__/".to_owned(),
+            };
+            assert!(rows.iter().all(|(_, _, note)| key.contains(&folder(note))), "{key}: {rows:?}");
+            assert!(rows.is_sorted_by_key(|(lsn, seq, _)| (*lsn, *seq)), "{key}: {rows:?}");
+            seen.extend(rows.iter().map(|(lsn, seq, _)| (*lsn, *seq)));
+        }
+        seen.sort_unstable();
+        let expected = [150, 200, 250]
+            .into_iter()
+            .flat_map(|lsn| (1..=900).map(move |seq| (lsn + (seq - 1) / 100, seq)));
+        assert_eq!(seen, expected.collect::<Vec<_>>());
+        let entry = log::load(store.as_ref()).await.unwrap().unwrap().last_cut.unwrap();
+        for file in &entry.tables[0].files {
+            let (_, rows) = files.iter().find(|(key, _)| *key == file.key).unwrap();
+            let (first, last) = (rows.first().unwrap(), rows.last().unwrap());
+            let lsn = |value: i64| Lsn(u64::try_from(value).unwrap());
+            assert_eq!(file.lsn_range, [lsn(first.0), lsn(last.0)]);
+            assert_eq!(file.rows, u64::try_from(rows.len()).unwrap());
+            let updates = rows.iter().filter(|(_, seq, _)| seq % 2 == 0).count();
+            assert_eq!(file.ops.get("U").copied().unwrap_or(0), u64::try_from(updates).unwrap());
+            let values = vec![("note_identity".to_owned(), first.2.clone())];
+            assert_eq!(file.partition, layout::Partition::Values(layout::Values::new(values)));
+            assert_eq!(file.ts_range[0], crate::time::rfc3339(HOUR * (first.1 - 1)));
+        }
+        assert_eq!(gauge.used(), 0, "I8: all memory is given back");
+    }
+}
+
+/// I8: rows that go everywhere cost files, and not memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spray_over_ten_thousand_partitions_stays_small() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(64 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(by_note(20));
+    let notes: Vec<Option<String>> = (0..10_000).map(|row| Some(format!("{row}"))).collect();
+    file.write(noted(&gauge, 150, &notes));
+    writer.cut(cut(400), vec![file]).unwrap();
+    let watched = Arc::clone(&gauge);
+    let watch = tokio::spawn(async move {
+        let mut most = 0;
+        loop {
+            most = watched.used().max(most);
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            if watched.used() == 0 {
+                return most;
+            }
+        }
+    });
+    writer.published().await.unwrap();
+    assert_eq!(parquet_files(&store).len(), 10_000);
+    let most = watch.await.unwrap();
+    assert!(most < 8 << 20, "{most} bytes at once");
+}
+
+/// A file that is smaller than a part can give up its memory only at its end.
+#[tokio::test]
+async fn files_of_many_partitions_give_up_their_memory() {
+    let (store, gauge) = (Arc::new(MemoryStore::with_part_size(1 << 20)), Gauge::new(64 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(by_note(100));
+    let notes: Vec<Option<String>> = (0..900).map(|row| Some(format!("{}", row % 50))).collect();
+    file.write(noted(&gauge, 150, &notes));
+    for wanted in [true, false] {
+        for _ in 0..2_000 {
+            if (file.memory_bytes() > 0) == wanted {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        assert_eq!(file.memory_bytes() > 0, wanted);
+        file.flush();
+    }
+    file.write(noted(&gauge, 200, &notes));
+    writer.cut(cut(400), vec![file]).unwrap();
+    writer.published().await.unwrap();
+    assert_eq!((parquet_files(&store).len(), read_rows(&store).len()), (100, 1_800));
+    assert_eq!(gauge.used(), 0);
 }

@@ -266,7 +266,7 @@ impl Fold {
         let table = match known {
             Some(table) => self.evolve(table, &specs, key, is_leaf, &catalog),
             None => {
-                let schema = TableSchema::first(&specs, key, &catalog);
+                let schema = TableSchema::first(&specs, key, &catalog, self.reserved.of(self.names(owner)));
                 self.add_table(oid, owner, TableSchema { before: self.keeps_before(owner), ..schema })?
             }
         };

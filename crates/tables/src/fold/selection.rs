@@ -12,6 +12,25 @@ pub struct Selection {
     exclude: Vec<Glob>,
 }
 
+/// Names that columns of some tables do not get.
+#[derive(Clone, Debug, Default)]
+pub struct Reserved(Vec<(Selection, Vec<String>)>);
+
+impl Reserved {
+    /// For the tables of each selection, these.
+    pub fn new(names: Vec<(Selection, Vec<String>)>) -> Reserved {
+        Reserved(names)
+    }
+
+    /// Those of a table that has any of these names.
+    pub fn of<'n>(&self, tables: impl Iterator<Item = (&'n str, &'n str)> + Clone) -> Vec<String> {
+        let of_table =
+            |selection: &Selection| tables.clone().any(|(schema, name)| selection.includes(schema, name));
+        let names = self.0.iter().filter(|(selection, _)| of_table(selection));
+        names.flat_map(|(_, names)| names.iter().cloned()).collect()
+    }
+}
+
 /// A glob that cannot be what its author meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("glob `{glob}` {problem}")]

@@ -108,7 +108,7 @@ impl TableSchema {
         }
         let mut step = Step {
             next: TableSchema { key: key.to_vec(), before, ..self.clone() },
-            names: LakeNames::taken_by(&self.columns),
+            names: LakeNames::taken_in(self),
             catalog,
             announced: columns,
             stale: Vec::new(),
@@ -126,8 +126,13 @@ impl TableSchema {
     }
 
     /// The first version of a table, with what the catalogs say of its columns.
-    pub fn first(columns: &[ColumnSpec], key: Vec<String>, catalog: &Catalog) -> TableSchema {
-        let mut schema = TableSchema::new(columns, key);
+    pub fn first(
+        columns: &[ColumnSpec],
+        key: Vec<String>,
+        catalog: &Catalog,
+        reserved: Vec<String>,
+    ) -> TableSchema {
+        let mut schema = TableSchema::with_reserved(columns, key, reserved);
         for column in schema.columns.iter_mut().filter(|_| catalog.agrees) {
             column.attnum = catalog.of(&column.source_name).map(|facts| facts.attnum);
         }

@@ -60,9 +60,13 @@ impl<'a> Layers<'a> {
 
     /// A problem of the value of a key, as an error that says where it stands.
     pub(super) fn locate(&self, problem: Problem) -> Error {
-        let place = match &problem.entry {
-            Some(entry) => self.find(problem.key, entry),
-            None => self.tree.find(problem.key.split('.')),
+        let place = match (&problem.entry, problem.field) {
+            (Some(entry), None) => self.find(problem.key, entry),
+            (Some(entry), Some(field)) => {
+                let path = problem.key.split('.').chain([entry.as_str(), field]);
+                self.tree.find(path).or_else(|| self.find(problem.key, entry))
+            }
+            (None, _) => self.tree.find(problem.key.split('.')),
         };
         let error = match place {
             Some(place) => Error::config(format!("{}: {}", self.name(place), problem.what)),

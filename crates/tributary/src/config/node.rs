@@ -111,12 +111,20 @@ impl Node {
         is_set
     }
 
-    /// Where the value of a path stands, if it is set.
+    /// Where the value of a path stands, if it is set. The elements of a list are named by their number from 0.
     pub(super) fn find<'p>(&self, path: impl Iterator<Item = &'p str>) -> Option<&Place> {
         let mut node = self;
         for name in path {
-            let Value::Table(entries) = &node.value else { return None };
-            node = &entries.iter().find(|entry| entry.name == name)?.node;
+            node = match &node.value {
+                Value::Table(entries) => &entries.iter().find(|entry| entry.name == name)?.node,
+                Value::List(nodes) => nodes.get(name.parse::<usize>().ok()?)?,
+                Value::Text(_)
+                | Value::Untyped(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::Boolean(_)
+                | Value::Date => return None,
+            };
         }
         Some(&node.place)
     }

@@ -166,6 +166,26 @@ fn what_types_cannot_forbid_is_placed() {
             "t.toml:6:18: glob `orders.price` has too few dots; write schema.table.column, for example public.orders.price",
         ),
         (
+            "[[tables.override]]\nmatch = \"a.b\"\npartition_by = [\"day(c)\", \"dya(d)\"]",
+            "t.toml:7:27: `tables.override.partition_by`: `dya(d)`: there is no transform `dya`; there are year(c), month(c), day(c), hour(c), bucket(n, c), truncate(width, c) and identity(c)",
+        ),
+        (
+            "[[tables.override]]\nmatch = \"a.b\"",
+            "t.toml:5:1: `tables.override`: the key `partition_by` is missing",
+        ),
+        (
+            "[[tables.override]]\nmatch = \"*.*\"\npartition_by = []\n[[tables.override]]\nmatch = \"events\"\npartition_by = [\"day(c)\"]",
+            "t.toml:9:9: glob `events` has too few dots; write schema.table, for example public.orders or *.orders",
+        ),
+        (
+            "[[tables.override]]\nmatch = \"a.b\"\npartition_by = [\"bucket(4, c)\", \"day(c)\", \"bucket(8, c)\"]",
+            "t.toml:7:16: `bucket(8, c)` would have the same folders as the one before",
+        ),
+        (
+            "[[tables.override]]\nmatch = \"a.b\"\npartition_by = [\"day(c)\"]\nopen_partitions = 0",
+            "t.toml:8:19: `open_partitions` is not between 1 and 1000",
+        ),
+        (
             "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"b.c\"",
             "t.toml:5:1: folding tables by the pattern of their name is not in this version yet",
         ),
@@ -398,5 +418,24 @@ fn a_snapshot_reads_where_catalogs_are_read_unless_it_is_told_where() {
         config.warnings().iter().any(|warning| warning.contains("`snapshot.url`")),
         "{:?}",
         config.warnings()
+    );
+}
+
+#[test]
+fn the_last_override_that_matches_counts() {
+    let text = "[[tables.override]]\nmatch = \"public.*\"\ninsert_only = true\npartition_by = [\"day(at)\"]\nopen_partitions = 7\n\
+                [[tables.override]]\nmatch = \"public.o*\"\npartition_by = []\n\
+                [[tables.override]]\nmatch = \"public.other\"\npartition_by = [\"bucket(4, id)\", \"identity(region)\"]\n";
+    let config = with(text).expect("it is valid");
+    let layouts = config.tables.layouts().expect("they are globs");
+    let of = |name: &'static str| layouts.of(std::iter::once(("public", name)));
+    assert_eq!(of("events").map(|rule| (rule.open_max, rule.insert_only)), Some((7, true)));
+    assert_eq!(of("events").and_then(|rule| rule.place.as_deref()), Some("t.toml:5:1"));
+    assert!(of("orders").is_none());
+    let of_other = of("other").expect("it is laid out by columns");
+    let by: Vec<String> = of_other.partition_by.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (by, of_other.open_max),
+        (vec!["bucket(4, id)".to_owned(), "identity(region)".to_owned()], 100)
     );
 }

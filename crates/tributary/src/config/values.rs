@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use lake::transform::PartitionBy;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -67,6 +68,19 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         number.checked_mul(millis).map(Duration::from_millis)
     });
     duration.ok_or_else(|| D::Error::custom(format!("`{text}`: {DURATION_FORM}")))
+}
+
+/// Reads a list of transforms: `["day(created_at)"]`. An element that is none is told at its own place.
+pub(super) fn transforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PartitionBy>, D::Error> {
+    Ok(Vec::<Transform>::deserialize(deserializer)?.into_iter().map(|Transform(by)| by).collect())
+}
+
+struct Transform(PartitionBy);
+
+impl<'de> Deserialize<'de> for Transform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Transform, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Transform).map_err(D::Error::custom)
+    }
 }
 
 /// Forms by type or column. From the environment: `numeric=double, uuid=native`.

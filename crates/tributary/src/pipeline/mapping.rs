@@ -1,12 +1,13 @@
 //! What the published columns become in the lake, known before a row comes.
 //!
-//! Owns: the rules for types judged against the columns that there are, and whether the stream can be binary.
+//! Owns: the rules for types and layouts judged against the columns that there are, and whether the stream can be binary.
 //! Does not: decide a mapping (`tables::types`), or write one.
 //! Holds: reads only; shows what a table that is new to the lake gets.
-//! Fails: `Config`, for a form that a column's type does not have; otherwise as the source does.
+//! Fails: `Config`, for a form that a column's type does not have, and a table that cannot be laid out by its columns; otherwise as the source does.
 
 use std::collections::BTreeMap;
 
+use lake::log::State;
 use pgoutput::Oid;
 use tables::lineage::{Facts, RootFacts};
 use tables::schema::ColumnSpec;
@@ -63,13 +64,40 @@ pub(crate) fn refuse_misfits(config: &Config, tables: &[Mapped]) -> Result<()> {
 }
 
 /// The same at the start of the daemon, which asks only if there is a rule that needs it.
-pub(super) async fn check_rules(sql: &Sql, config: &Config) -> Result<()> {
-    if !config.types.rules()?.need_catalogs() {
+pub(super) async fn check_rules(sql: &Sql, config: &Config, log: Option<&State>) -> Result<()> {
+    if !config.types.rules()?.need_catalogs() && config.tables.r#override.is_empty() {
         return Ok(());
     }
     let folds_to_root = config.partitions.folds_to_root();
     let facts = catalog::facts_all(sql, &config.source.publication, folds_to_root).await?;
-    refuse_misfits(config, &of_published(sql, config, facts).await?)
+    let tables = of_published(sql, config, facts).await?;
+    refuse_misfits(config, &tables)?;
+    refuse_layouts(sql, config, &tables, log).await
+}
+
+/// A table that cannot be laid out as it should be would stop the daemon at its first row.
+pub(crate) async fn refuse_layouts(
+    sql: &Sql,
+    config: &Config,
+    tables: &[Mapped],
+    log: Option<&State>,
+) -> Result<()> {
+    let layouts = config.tables.layouts()?;
+    if layouts.is_empty() {
+        return Ok(());
+    }
+    let publications = catalog::publication(sql, &config.source.publication).await?;
+    let inserts_only = publications.iter().all(|publication| !publication.update && !publication.delete);
+    for Mapped { root, columns } in tables {
+        if let Some(rule) = layouts.of(std::iter::once((root.schema.as_str(), root.name.as_str()))) {
+            let table = format!("{}.{}", root.schema, root.name);
+            let known = log.and_then(|state| state.tables.get(&root.oid.0));
+            let known = known.and_then(|known| known.document.read().ok());
+            rule.check(&table, columns, known.as_ref())?;
+            rule.check_inserts(&table, inserts_only)?;
+        }
+    }
+    Ok(())
 }
 
 /// The keys of `types.columns` that name no column.

@@ -51,8 +51,9 @@ pub(super) struct Opened {
 pub(super) async fn open(context: &mut Context) -> Result<Opened> {
     let store = Arc::clone(&context.store);
     let sql = connect_sql(&context.catalog_options).await?;
-    mapping::check_rules(&sql, &context.config).await?;
-    let mut state = match log::load(store.as_ref()).await? {
+    let found = log::load(store.as_ref()).await?;
+    mapping::check_rules(&sql, &context.config, found.as_ref()).await?;
+    let mut state = match found {
         Some(state) => state,
         None => {
             let source_sql = connect_sql(&context.options).await?;
@@ -322,6 +323,7 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         mark_truncate: config.partitions.marks_truncate(),
         types: config.types.rules()?,
     });
+    fold.reserve(config.tables.layouts()?.reserved());
     // Many tables have the same columns.
     let mut schemas: HashMap<&Document, Arc<TableSchema>> = HashMap::new();
     for (oid, table) in &state.tables {

@@ -113,7 +113,8 @@ impl<'c> Streaming<'c> {
             publication,
             reach,
         } = opened;
-        let buffers = Buffers::new(Arc::clone(&context.gauge), &state, context.config.types.refuses_loss());
+        let (layouts, refuses_loss) = (context.config.tables.layouts()?, context.config.types.refuses_loss());
+        let buffers = Buffers::new(Arc::clone(&context.gauge), &state, layouts, refuses_loss);
         for table in state.tables.values() {
             let Totals { rows, files, bytes } = table.totals;
             context.shared.table_published(&table.table, rows, bytes, files);
@@ -675,6 +676,9 @@ impl<'c> Streaming<'c> {
         shared.spool(self.transactions.count(), self.transactions.spooled_bytes());
         for ((table, column, loss), cells) in self.buffers.take_lossy() {
             shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), &column, loss, cells);
+        }
+        for (table, rows) in self.buffers.take_not_inserts() {
+            shared.not_inserts(&buffers::name_of(self.fold.tables(), table), rows);
         }
     }
 }

@@ -62,7 +62,7 @@ fn shown(schema: &TableSchema) -> String {
 /// Three columns that never changed.
 fn three() -> TableSchema {
     let columns = texts("id a z");
-    TableSchema::first(&columns, vec![], &catalog(&facts("id=1 a=2 z=3"), &columns))
+    TableSchema::first(&columns, vec![], &catalog(&facts("id=1 a=2 z=3"), &columns), vec![])
 }
 
 fn step(schema: &TableSchema, announced: &str, columns: &str) -> (String, Vec<StaleReason>) {
@@ -164,7 +164,7 @@ fn t39_a_default_of_older_rows_is_kept_and_said() {
     let expected = ["more", "serial"].map(|column| Stale { column: column.to_owned(), reason });
     assert_eq!(stale, expected);
     // A table that is new has no older rows in the lake.
-    let first = TableSchema::first(&announced, vec![], &catalog(&facts, &announced));
+    let first = TableSchema::first(&announced, vec![], &catalog(&facts, &announced), vec![]);
     assert_eq!(first.columns[3].initial_default, None);
 }
 
@@ -172,7 +172,7 @@ fn t39_a_default_of_older_rows_is_kept_and_said() {
 #[test]
 fn t40_a_changed_type_is_said() {
     let (facts, of) = (facts("id=1 a=2"), |name, oid| [spec("id", INT8), spec(name, oid)]);
-    let before = TableSchema::first(&of("a", INT4), vec![], &catalog(&facts, &of("a", INT4)));
+    let before = TableSchema::first(&of("a", INT4), vec![], &catalog(&facts, &of("a", INT4)), vec![]);
     let promoted = before.evolve(&of("a", INT8), &[], false, &catalog(&facts, &of("a", INT8))).unwrap();
     assert_eq!(shown(&promoted.schema), "100:id 101:a");
     let replaced = before.evolve(&of("a", TEXT), &[], false, &catalog(&facts, &of("a", TEXT))).unwrap();

@@ -11,15 +11,16 @@ use std::time::Duration;
 use lake::log;
 use lake::store::Store;
 use pgoutput::Lsn;
-use tables::lineage::Facts;
+use tables::lineage::{Facts, RootFacts};
 
 use super::lake_side::Log;
 use super::{Report, old_rows, omissions, rows};
 use crate::cli::{setup, text};
 use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::mapping::{self, Mapped};
 use crate::pipeline::publication::Difference;
-use crate::pipeline::{bootstrap, mapping, publication, startup};
+use crate::pipeline::{bootstrap, publication, startup};
 use crate::snapshot::replica::Replica;
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
 use crate::source::slot::{self, Slot};
@@ -39,7 +40,11 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
     if has_publication {
         let has_begun = matches!(&log, Log::Found { state, .. } if !state.snapshots.is_empty());
         let reads_rows = config.snapshot.mode == SnapshotMode::Initial && !has_begun;
-        tables(report, &sql, config, reads_rows).await;
+        let known = match &log {
+            Log::Found { state, .. } => Some(&**state),
+            Log::Unknown | Log::None => None,
+        };
+        tables(report, &sql, config, reads_rows, known).await;
     }
     replica(report, &sql, config, &options, &server).await;
     slot_and_log(report, &sql, config, &options, &server, slot.as_ref(), log).await;
@@ -234,7 +239,13 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
     true
 }
 
-async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: bool) {
+async fn tables(
+    report: &mut Report,
+    sql: &Sql,
+    config: &Config,
+    reads_rows: bool,
+    known: Option<&log::State>,
+) {
     let names = &config.source.publication;
     let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
     let (Some(facts), Ok(selection)) = (report.take("tables", facts), config.tables.selection()) else {
@@ -262,17 +273,48 @@ async fn tables(report: &mut Report, sql: &Sql, config: &Config, reads_rows: boo
             rows::look(report, sql, &host.address(), &selection, &facts).await;
         }
     }
-    types(report, sql, config, facts).await;
+    types(report, sql, config, facts, known).await;
+}
+
+/// What `[[tables.override]]` says, against the tables that there are.
+async fn layouts(
+    report: &mut Report,
+    sql: &Sql,
+    config: &Config,
+    tables: &[Mapped],
+    known: Option<&log::State>,
+) {
+    let Some(rules) = report.take("layout", config.tables.layouts()) else { return };
+    let names = |root: &RootFacts| format!("{}.{}", root.schema, root.name);
+    for rule in rules.iter() {
+        if !tables.iter().any(|table| rule.selection.includes(&table.root.schema, &table.root.name)) {
+            report.warn(
+                "layout",
+                format!("`{}` in [[tables.override]] names no published table", rule.glob),
+                "look at tables.override, and at what is published",
+            );
+        }
+    }
+    if report.take("layout", mapping::refuse_layouts(sql, config, tables, known).await).is_none() {
+        return;
+    }
+    for Mapped { root, .. } in tables {
+        if let Some(rule) = rules.of(std::iter::once((root.schema.as_str(), root.name.as_str()))) {
+            let by: Vec<String> = rule.partition_by.iter().map(ToString::to_string).collect();
+            report.ok("layout", format!("{} is laid out by {}", names(root), by.join(", ")));
+        }
+    }
 }
 
 /// What [types] says, against the columns that there are.
-async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts) {
+async fn types(report: &mut Report, sql: &Sql, config: &Config, facts: Facts, known: Option<&log::State>) {
     let (Some(tables), Some(rules)) = (
         report.take("types", mapping::of_published(sql, config, facts).await),
         report.take("types", config.types.rules()),
     ) else {
         return;
     };
+    layouts(report, sql, config, &tables, known).await;
     let unused = mapping::unused(&rules, &tables);
     for key in &unused {
         report.warn(

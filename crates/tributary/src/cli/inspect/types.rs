@@ -6,6 +6,7 @@
 //! Fails: as the source does, and on a form that a column's type does not have.
 
 use serde_json::{Value, json};
+use tables::fold::Reserved;
 use tables::schema::{Column, ColumnSpec, TableSchema};
 use tables::types::{ChosenBy, Loss};
 
@@ -21,14 +22,15 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
         catalog::facts_all(&sql, &config.source.publication, config.partitions.folds_to_root()).await?;
     let tables = mapping::of_published(&sql, config, facts).await?;
     mapping::refuse_misfits(config, &tables)?;
-    Ok(answer(&tables))
+    Ok(answer(&tables, &config.tables.layouts()?.reserved()))
 }
 
-fn answer(tables: &[Mapped]) -> Answer {
+fn answer(tables: &[Mapped], reserved: &Reserved) -> Answer {
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
     for Mapped { root, columns } in tables {
         let table = format!("{}.{}", root.schema, root.name);
-        let schema = TableSchema::new(columns, root.primary_key.clone());
+        let reserved = reserved.of(std::iter::once((root.schema.as_str(), root.name.as_str())));
+        let schema = TableSchema::with_reserved(columns, root.primary_key.clone(), reserved);
         let pairs = || schema.columns.iter().zip(columns);
         lines.extend(pairs().map(|(column, spec)| line(&table, column, spec)));
         let shown: Vec<Value> = pairs().map(|(column, spec)| document(column, spec)).collect();

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use lake::layout::Partition;
+use lake::layout::Hour;
 use lake::log::{Event, Reading, State as LogState, TableSnapshot};
 use lake::writer::{OpenFile, Rows};
 use pgoutput::{Lsn, Oid, Xid};
@@ -135,8 +135,8 @@ impl Streaming<'_> {
                 drop(answer.send(placement));
             }
             Request::Open { table, schema, time_unix_micros, answer } => {
-                let partition = Partition::of(time_unix_micros);
-                let spec = self.buffers.file_spec(self.fold.table(table), &schema, partition)?;
+                let hour = Hour::of(time_unix_micros);
+                let spec = self.buffers.file_spec(self.fold.table(table), &schema, hour)?;
                 drop(answer.send(self.writer.open_file_apart(spec)));
             }
             // A leaf that was detached meanwhile.
@@ -286,8 +286,7 @@ impl Streaming<'_> {
             builder.append(&stamp, &change).map_err(bug)?;
         }
         let batch = builder.finish().map_err(bug)?;
-        let spec =
-            self.buffers.file_spec(self.fold.table(table), &schema, Partition::of(time_unix_micros))?;
+        let spec = self.buffers.file_spec(self.fold.table(table), &schema, Hour::of(time_unix_micros))?;
         let file = self.writer.open_file_apart(spec);
         file.write(Rows::alike(batch, lsn, time_unix_micros, Op::Truncate.as_str(), &self.context.gauge));
         self.take_file(file);

@@ -29,7 +29,7 @@ fn a_column_says_what_it_becomes_and_why() {
         column("of", 2205),
         column("days", 1182),
     ];
-    let answer = answer(&[Mapped { root, columns }]);
+    let answer = answer(&[Mapped { root, columns }], &Reserved::default());
     let lines: Vec<String> =
         answer.text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let expected = [
