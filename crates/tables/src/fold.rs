@@ -12,7 +12,7 @@ mod plans;
 mod selection;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pgoutput::{
     Begin, Cell, Commit, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp, Relation, ReplicaIdentity,
@@ -83,7 +83,7 @@ pub struct Fold {
     /// Schemas and names of `tables`.
     names_taken: FxHashSet<(String, String)>,
     /// Of the tables that appeared last, the oldest first.
-    schemas: VecDeque<Arc<TableSchema>>,
+    schemas: VecDeque<Weak<TableSchema>>,
     transaction: Transaction,
     resume_lsn: Lsn,
     events: Vec<FoldEvent>,

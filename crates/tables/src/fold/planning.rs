@@ -5,7 +5,7 @@
 //! Holds: looking for what is missing changes nothing, so that a message can be applied again.
 //! Fails: [`FoldError`], when a number has no room.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pgoutput::{Oid, ReplicaIdentity};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -396,14 +396,14 @@ impl Fold {
 
     /// The same schema, held once: where there are very many tables, many have the same columns.
     fn shared(&mut self, schema: TableSchema) -> Arc<TableSchema> {
-        if let Some(known) = self.schemas.iter().find(|known| ***known == schema) {
-            return Arc::clone(known);
+        if let Some(known) = self.schemas.iter().filter_map(Weak::upgrade).find(|known| **known == schema) {
+            return known;
         }
         if self.schemas.len() >= SCHEMAS_MAX {
             self.schemas.pop_front();
         }
         let schema = Arc::new(schema);
-        self.schemas.push_back(Arc::clone(&schema));
+        self.schemas.push_back(Arc::downgrade(&schema));
         schema
     }
 
