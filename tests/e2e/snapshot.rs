@@ -345,10 +345,9 @@ fn a_terminal_shows_bars_below_the_log() -> Result<()> {
         let columns = 90;
         let sent = pipeline.run_on_terminal(&["run", "--until", "now"], columns, 30).await?.success()?.stdout;
         let shown = |sent: &str| testkit::terminal::shown(sent, columns.into());
-        // While rows were read: as it was when most bars were there.
-        let bars_of = |lines: &Vec<String>| lines.iter().filter(|line| line.contains(['░', '█'])).count();
-        let draws = sent.match_indices("snapshot, ").filter_map(|(at, _)| sent.get(..at).map(&shown));
-        let middle = draws.max_by_key(bars_of).context("nothing is drawn")?;
+        // All six lines are there when the cursor goes up, to draw them again.
+        let drawn = sent.rfind("\x1b[5A\r\x1b[2K").context("no bars")?;
+        let middle = shown(sent.get(..drawn).unwrap_or_default());
         stage.say(middle.join("\n"));
         let bars = middle.iter().position(|line| line.starts_with("  snapshot, ")).context("no bar")?;
         ensure!(
@@ -359,7 +358,8 @@ fn a_terminal_shows_bars_below_the_log() -> Result<()> {
         ensure!(middle.iter().any(orders), "no bar of a table: {middle:#?}");
         ensure!(middle.len() <= bars + 6, "too many bars: {middle:#?}");
         // What wraps at the end of a line is put together again.
-        let end = shown(&sent);
+        let mut end = shown(&sent);
+        end.retain(|line| !line.is_empty());
         stage.say(end.join("\n"));
         ensure!(!end.iter().any(|line| line.contains(['░', '█'])), "bars are left: {end:#?}");
         let is_begin = |line: &str| line.starts_with("20") || line.starts_with("published up to");

@@ -68,7 +68,7 @@ fn a_standby_that_cancels_is_read_again() -> Result<()> {
         let standby = cluster.standby(stage, &["max_standby_streaming_delay = 0"]).await?;
         let settings = |settings: &mut Settings| {
             reads(&standby)(settings);
-            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "6MiB".to_owned()));
+            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "24MiB".to_owned()));
         };
         let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), settings).await?;
         let workload = Workload::new(&cluster, Load { ddl: false, workers: 2, ..Load::new(seed) });
