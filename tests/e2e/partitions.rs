@@ -127,6 +127,7 @@ fn a_storm_of_partitions_on_postgres_14() -> Result<()> {
     storm(14)
 }
 
+/// T30
 #[test]
 fn a_storm_of_partitions_on_postgres_18() -> Result<()> {
     storm(18)
