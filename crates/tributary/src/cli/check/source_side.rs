@@ -268,10 +268,8 @@ async fn tables(
         old_rows::look(report, &before, &selection, &facts);
     }
     omissions::look(report, sql, names, &selection).await;
-    if reads_rows {
-        if let Some(host) = report.take("snapshot", config.snapshot_options()) {
-            rows::look(report, sql, &host.address(), &selection, &facts).await;
-        }
+    if reads_rows && let Some(host) = report.take("snapshot", config.snapshot_options()) {
+        rows::look(report, sql, &host.address(), &selection, &facts).await;
     }
     types(report, sql, config, facts, known).await;
 }
