@@ -320,8 +320,11 @@ fn by_note(open_max: usize) -> FileSpec {
     spec(Layout::Values(Arc::new(PartitionSpec { fields: vec![field], open_max })))
 }
 
+/// LSN, number and note of a row.
+type Placed = (i64, i64, Option<String>);
+
 /// Every row of every file: its folder, LSN, number and note, in the order of the file.
-fn placed_rows(store: &MemoryStore) -> Vec<(String, Vec<(i64, i64, Option<String>)>)> {
+fn placed_rows(store: &MemoryStore) -> Vec<(String, Vec<Placed>)> {
     let mut files = Vec::new();
     for (key, bytes) in store.contents().into_iter().filter(|(key, _)| key.ends_with(".parquet")) {
         let mut rows = Vec::new();
