@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio_postgres::Client;
 
+use crate::client::refuse_wrong_sql;
 use crate::random::Random;
 use crate::{wait, workload};
 
@@ -23,7 +24,7 @@ pub(crate) async fn run(client: &Client, random: &mut Random, fresh: u64, turn: 
     statements.push(if commits { "commit" } else { "rollback" }.to_owned());
     for statement in &statements {
         if let Err(error) = client.batch_execute(statement).await {
-            workload::refuse_wrong_sql(&error)
+            refuse_wrong_sql(&error, &workload::EXPECTED)
                 .with_context(|| statement.chars().take(300).collect::<String>())?;
             client.batch_execute("rollback").await.ok();
             return Ok(false);

@@ -5,6 +5,7 @@
 //! Holds: every process that it starts ends with the test, however the test ends; all of it listens on loopback only.
 //! Fails: with `anyhow` errors that carry the end of the log concerned.
 
+mod client;
 pub mod daemon;
 pub mod http;
 pub mod large;

@@ -9,14 +9,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use crate::client::{connected, refuse_wrong_sql};
 use crate::postgres::{Cluster, DATABASE};
 use crate::random::Random;
 use crate::wait;
-use crate::workload::connect;
 
 /// What is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,16 +85,7 @@ impl Partitions {
         let until = tokio::time::Instant::now() + time;
         let mut client: Option<Client> = None;
         while tokio::time::Instant::now() < until {
-            let connected = match client.take().filter(|client| !client.is_closed()) {
-                Some(connected) => connected,
-                None => match connect(&self.url).await {
-                    Ok(connected) => connected,
-                    Err(_) => {
-                        wait::pause(Duration::from_millis(200)).await;
-                        continue;
-                    }
-                },
-            };
+            let Some(connected) = connected(client.take(), &self.url).await else { continue };
             self.step(&connected).await?;
             client = Some(connected);
             wait::pause(Duration::from_millis(15)).await;
@@ -126,7 +117,7 @@ impl Partitions {
             Ok(()) => *self.done.entry(what).or_default() += 1,
             Err(error) => {
                 // A row without a partition, a bound that is taken, a connection that broke.
-                refuse_wrong_sql(&error).with_context(|| sql.to_owned())?;
+                refuse_wrong_sql(&error, &EXPECTED).with_context(|| sql.to_owned())?;
                 client.batch_execute("rollback").await.ok();
             }
         }
@@ -274,31 +265,19 @@ async fn partitions(client: &Client) -> Result<Vec<Partition>> {
 }
 
 /// Steps are taken blindly, so that many are refused; what is misspelt is not.
-fn refuse_wrong_sql(error: &tokio_postgres::Error) -> Result<()> {
-    let Some(code) = error.code() else { return Ok(()) };
-    let expected = [
-        SqlState::UNIQUE_VIOLATION,
-        SqlState::CHECK_VIOLATION,
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::DUPLICATE_TABLE,
-        SqlState::UNDEFINED_TABLE,
-        // Bounds that overlap, or do not fit.
-        SqlState::INVALID_OBJECT_DEFINITION,
-        SqlState::WRONG_OBJECT_TYPE,
-        SqlState::DATATYPE_MISMATCH,
-        // A partition that is being detached.
-        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-    ];
-    if !expected.contains(code) {
-        bail!("the storm's SQL is wrong: {error:?}");
-    }
-    Ok(())
-}
+const EXPECTED: [SqlState; 9] = [
+    SqlState::CHECK_VIOLATION,
+    SqlState::T_R_DEADLOCK_DETECTED,
+    SqlState::T_R_SERIALIZATION_FAILURE,
+    SqlState::DUPLICATE_TABLE,
+    SqlState::UNDEFINED_TABLE,
+    // Bounds that overlap, or do not fit.
+    SqlState::INVALID_OBJECT_DEFINITION,
+    SqlState::WRONG_OBJECT_TYPE,
+    SqlState::DATATYPE_MISMATCH,
+    // A partition that is being detached.
+    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+];
 
 /// Few, so that bounds are taken and become free.
 const TENANTS: u64 = 8;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::task::JoinSet;
 
+use crate::client::connect;
 use crate::postgres::{Cluster, DATABASE};
 use crate::random::Random;
-use crate::{wait, workload};
+use crate::wait;
 
 /// Makes and fills the tables, and publishes them.
 pub async fn create(cluster: &Cluster) -> Result<()> {
@@ -42,7 +43,7 @@ impl Shuffle {
 async fn shuffle(url: String, mut random: Random) {
     let mut fresh = 10_000_000_u64;
     loop {
-        let Ok(client) = workload::connect(&url).await else {
+        let Ok(client) = connect(&url).await else {
             wait::pause(Duration::from_millis(200)).await;
             continue;
         };
