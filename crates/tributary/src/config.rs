@@ -873,7 +873,7 @@ const MAX_RATE: RangeInclusive<ByteSize> = ByteSize::kibibytes(1)..=ByteSize::me
 /// Each is a session at the source.
 const WORKERS: RangeInclusive<u32> = 1..=64;
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
-const REFRESH: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
+const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// Each is an encoder, and a file of every cut.
 const OPEN_PARTITIONS: RangeInclusive<u32> = 1..=1_000;
 /// S3's keys end at 1,024 bytes.

@@ -246,7 +246,9 @@ impl Watch {
                 .filter(|(leaf, top)| leaf != top && !fresh.contains(leaf))
                 .map(|(leaf, _)| *leaf)
                 .collect();
-            changes.facts.leaves.extend(catalog::facts_for(sql, &moved, &[], &[]).await?.leaves);
+            if !moved.is_empty() {
+                changes.facts.leaves.extend(catalog::facts_for(sql, &moved, &[], &[]).await?.leaves);
+            }
             let leaves: Vec<Oid> = below.into_iter().map(|(leaf, _)| leaf).collect();
             let empty: FxHashSet<Oid> = partitions::empty(sql, &leaves).await?.into_iter().collect();
             // An empty one that was there before may have had rows.

@@ -8,9 +8,9 @@
 use pgoutput::Oid;
 use tokio_postgres::Row;
 
-use super::query::HAS_BLOCKS;
 use crate::error::{Error, Result};
 use crate::source::Sql;
+use crate::source::catalog::IS_HEAP;
 use crate::source::sql::get;
 
 /// A relation with rows of its own, as it was at the point.
@@ -199,7 +199,7 @@ fn sizes() -> String {
         CASE WHEN held.relation IS NULL AND c.reltoastrelid <> 0 THEN coalesce(pg_relation_size(c.reltoastrelid), 0) \
           ELSE 0 END, \
         block.bytes, c.reltuples::float8, \
-        {HAS_BLOCKS} \
+        {IS_HEAP} \
       FROM unnest($1::oid[], $2::oid[]) AS w(oid, root) \
       JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
       LEFT JOIN (SELECT DISTINCT relation FROM held) AS held ON held.relation = c.oid \

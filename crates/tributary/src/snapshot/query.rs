@@ -14,6 +14,7 @@ use super::plan::Blocks;
 use super::point::Point;
 use crate::error::Result;
 use crate::source::Sql;
+use crate::source::catalog::IS_HEAP;
 use crate::source::sql::{get, quote_identifier};
 
 /// What is published of a relation, and what it was when that was asked for.
@@ -227,10 +228,6 @@ const ANNOUNCEMENTS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.r
         '{}'::text[]) \
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1::oid[])";
 
-/// Whether relation `c` is a heap.
-pub(super) const HAS_BLOCKS: &str =
-    "EXISTS (SELECT FROM pg_am m WHERE m.oid = c.relam AND m.amhandler = 'heap_tableam_handler'::regproc)";
-
 /// A hash over the columns of relation `c`.
 pub(super) const DEFINITION: &str = "(SELECT coalesce(hashtextextended(string_agg(format('%s %I %s %s %s %s', d.attnum, d.attname, \
       d.atttypid, d.atttypmod, d.attgenerated, d.attidentity), ', ' ORDER BY d.attnum), 0), 0) \
@@ -278,7 +275,7 @@ fn shapes_query(server_version: u32) -> String {
          ) \
          SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION}, \
            columns.numbers, columns.names, columns.types, columns.modifiers, \
-           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {HAS_BLOCKS}, t.announced, \
+           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {IS_HEAP}, t.announced, \
            (SELECT a.ancestor FROM above a WHERE a.oid = c.oid ORDER BY a.level DESC LIMIT 1) \
          FROM published t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL ( \

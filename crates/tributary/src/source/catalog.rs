@@ -157,6 +157,10 @@ const TREE: &str = "tree(oid) AS ( \
                     UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid \
                     JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)";
 
+/// Whether relation `c` is a heap: its size tells whether it is empty, and block numbers mean something.
+pub(crate) const IS_HEAP: &str =
+    "EXISTS (SELECT FROM pg_am m WHERE m.oid = c.relam AND m.amhandler = 'heap_tableam_handler'::regproc)";
+
 const IS_TABLE: &str = "c.relkind IN ('r', 'p')";
 
 const IS_LEAF: &str = "c.relispartition AND c.relkind IN ('r', 'p')";

@@ -7,6 +7,7 @@
 
 use pgoutput::Oid;
 
+use super::catalog::IS_HEAP;
 use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
@@ -57,7 +58,11 @@ pub async fn existing(sql: &Sql, relations: &[Oid]) -> Result<Vec<Oid>> {
 /// Those of the relations that have no byte of rows. One that somebody holds exclusively is waited for.
 pub async fn empty(sql: &Sql, relations: &[Oid]) -> Result<Vec<Oid>> {
     let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
-    let rows = sql.query("sizes of partitions", EMPTY, &[&relations]).await?;
+    // Of a heap alone a size tells.
+    let query = format!(
+        "SELECT c.oid FROM pg_class c WHERE c.oid = ANY($1::oid[]) AND c.relkind = 'r' AND {IS_HEAP} AND pg_relation_size(c.oid) = 0"
+    );
+    let rows = sql.query("sizes of partitions", &query, &[&relations]).await?;
     rows.iter().map(|row| Ok(Oid(get(row, 0)?))).collect()
 }
 
@@ -73,8 +78,3 @@ const BELOW: &str = "WITH RECURSIVE below(top, oid) AS (SELECT c.oid, c.oid FROM
       UNION ALL SELECT b.top, i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid \
       JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition AND NOT i.inhdetachpending) \
       SELECT b.oid, b.top FROM below b JOIN pg_class c ON c.oid = b.oid WHERE c.relkind <> 'p'";
-
-/// Of a heap alone a size tells.
-const EMPTY: &str = "SELECT c.oid FROM pg_class c WHERE c.oid = ANY($1::oid[]) AND c.relkind = 'r' \
-      AND EXISTS (SELECT FROM pg_am m WHERE m.oid = c.relam AND m.amhandler = 'heap_tableam_handler'::regproc) \
-      AND pg_relation_size(c.oid) = 0";
