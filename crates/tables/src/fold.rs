@@ -437,15 +437,10 @@ impl Fold {
 
     /// `schema.name` of a relation: of a table in the lake as it is called there, of a leaf as its rows have it.
     pub fn display_name(&self, relation: Oid) -> String {
-        let in_lake = self.table_of(relation).map(|index| self.table(index));
+        let in_lake = self.table_of(relation).filter(|_| !self.lineage.is_leaf(relation));
+        let in_lake = in_lake.map(|index| self.table(index));
         let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
-        match self
-            .lineage
-            .name(relation)
-            .filter(|_| self.lineage.is_leaf(relation))
-            .or(in_lake)
-            .or_else(|| self.lineage.name(relation))
-        {
+        match in_lake.or_else(|| self.lineage.name(relation)) {
             Some((schema, name)) => format!("{schema}.{name}"),
             None => relation.to_string(),
         }

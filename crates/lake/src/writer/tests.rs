@@ -415,7 +415,8 @@ async fn a_spray_over_ten_thousand_partitions_stays_small() {
     writer.published().await.unwrap();
     assert_eq!(parquet_files(&store).len(), 10_000);
     let most = watch.await.unwrap();
-    assert!(most < 24 << 20, "{most} bytes at once");
+    // 20 files that are open and 16 on their way, each with what its encoder keeps for 5 columns: 17 MiB of 5 GiB.
+    assert!(most < 18 << 20, "{most} bytes at once");
 }
 
 /// A file that is smaller than a part can give up its memory only at its end.
