@@ -2,8 +2,8 @@
 # Runs steps of the tests, in the order given; the last line is the sum of all tests.
 #   scripts/test.sh format lints unit e2e
 #   ONLY=word scripts/test.sh e2e          only tests whose name contains the word
-# format: rustfmt · lints: clippy, cargo-deny if installed · unit: all crates, the development build ·
-# e2e: the release build against real servers, which are installed into TRIBUTARY_CACHE where missing.
+# format: rustfmt · lints: clippy, cargo-deny if installed · unit: all crates, the development build, with sessions
+# of real servers · e2e: the release build against real servers. Servers are installed into TRIBUTARY_CACHE where missing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -55,7 +55,12 @@ step_lints() {
     if [ -f deny.toml ] && there cargo-deny; then cargo deny --offline check licenses bans sources || return 1; fi
 }
 
-step_unit() { tests --workspace --exclude e2e --locked; }
+step_unit() {
+    ./scripts/test-servers.sh || return 1
+    # Some of them have sessions with real servers.
+    cargo build --locked --quiet -p testkit --bin servers || return 1
+    beside=$(target_folder)/debug/servers tests --workspace --exclude e2e --locked
+}
 
 step_e2e() {
     ./scripts/test-servers.sh || return 1
@@ -71,14 +76,15 @@ step_e2e() {
 
 target_folder() { cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'; }
 
-# Runs tests with nextest if it is there, and adds to the sum. `threads` limits how many run at once.
+# Runs tests with nextest if it is there, and adds to the sum. `threads` limits how many run at once; `beside` is a command that runs the
+# command after it.
 tests() {
     local status=0
     if there cargo-nextest; then
-        cargo nextest run "$@" --no-fail-fast ${threads:+-j "$threads"} ${ONLY:+"$ONLY"} --status-level "${STATUS_LEVEL:-slow}" --cargo-quiet 2>&1 | tee "$log" || status=1
+        ${beside:+"$beside"} cargo nextest run "$@" --no-fail-fast ${threads:+-j "$threads"} ${ONLY:+"$ONLY"} --status-level "${STATUS_LEVEL:-slow}" --cargo-quiet 2>&1 | tee "$log" || status=1
         count_nextest
     else
-        cargo test "$@" --no-fail-fast --quiet -- ${threads:+--test-threads "$threads"} ${ONLY:+"$ONLY"} 2>&1 | tee "$log" || status=1
+        ${beside:+"$beside"} cargo test "$@" --no-fail-fast --quiet -- ${threads:+--test-threads "$threads"} ${ONLY:+"$ONLY"} 2>&1 | tee "$log" || status=1
         count_libtest
     fi
     return "$status"

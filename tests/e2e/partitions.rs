@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::daemon::{Daemon, FAULTS, Settings};
 use testkit::partitions::{self, Partitions, Publish};
 use testkit::random::Random;
-use testkit::wait::{pause, seconds};
+use testkit::wait::{both, pause, seconds, until};
 use testkit::{Cluster, Pipeline, Stage, scenario};
 
 use crate::rig;
@@ -110,16 +110,76 @@ fn what_is_kept_stays() -> Result<()> {
         })
         .await?;
         finish(stage, &cluster, &pipeline).await?;
+        // What was deleted while it was none is nowhere else.
+        let mut daemon = pipeline.start_streaming().await?;
+        cluster
+            .execute("alter table keyless detach partition keyless_1_n0; delete from keyless_1_n0")
+            .await?;
+        settle(&pipeline, "partitions are gone", 1).await?;
+        cluster.execute("alter table keyless attach partition keyless_1_n0 for values in (1)").await?;
+        settle(&pipeline, "attached, its rows are read", 1).await?;
+        // What is made as a partition while somebody looks has all of its rows in the stream.
+        cluster
+            .execute("create table flat_5 partition of flat for values in (5); insert into flat values (5, 5, 0, 'born', 'd')")
+            .await?;
+        pause(seconds(3)).await;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
+        daemon.stop().await?;
+        let read = pipeline.log()?.matches("attached, its rows are read").count();
+        ensure!(read == 1, "{read} partitions were read");
         let swap = "drop table flat_1_n0; create table flat_1_n0 (like flat including all); insert into flat_1_n0 values (1, 1, 0, 'next', 'd');
             alter table flat attach partition flat_1_n0 for values in (1); truncate flat_1_n0; insert into flat values (2, 1, 0, 'last', 'd')";
         cluster.execute(swap).await?;
         pipeline.run_within(&["run", "--until", "now"], seconds(60)).await?.success()?;
         // As if nothing had been dropped.
         cluster.execute("insert into flat select g, 1, abs(g) % 4, 'before', repeat('x', 3000) from generate_series(-100, -1) g").await?;
-        let flat = ["--lax", "--renamed-leaves", "--table", "public.flat"];
-        rig::compare(stage, &cluster, &pipeline, &flat).await?;
+        let tables = ["--lax", "--renamed-leaves", "--table", "public.flat", "--table", "public.keyless"];
+        rig::compare(stage, &cluster, &pipeline, &tables).await?;
         pipeline.refuse_unexpected_lines(&[])
     })
+}
+
+/// A commit is streamed once it is flushed. Its session may wait for a synchronous standby then, and until that is over nobody sees a new partition.
+#[test]
+fn a_partition_that_nobody_sees_yet_is_waited_for() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 16, &[]).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
+        let pipeline = marking(stage, &cluster, "initial").await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
+        let settings = |value: &str| {
+            cluster.configure(&format!("synchronous_standby_names = '{value}'"))?;
+            Ok::<_, anyhow::Error>("select pg_reload_conf()")
+        };
+        cluster.value(settings("nobody")?).await?;
+        wait_for(&cluster, "show synchronous_standby_names", "nobody").await?;
+        let before = cluster.wal_lsn().await?;
+        let unseen = cluster.execute(
+            "begin; create table flat_6 partition of flat for values in (6); insert into flat select g, 6, 0, 'unseen', 'd' from generate_series(1, 50) g; commit",
+        );
+        let release = async {
+            let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+            wait_for(&cluster, waits, "1").await?;
+            pause(seconds(3)).await;
+            let published = daemon.position("published").await?;
+            ensure!(published <= before, "published {published:x}, and the transaction began at {before:x}");
+            cluster.value(settings("")?).await.map(drop)
+        };
+        both(unseen, release).await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
+        finish_running(stage, &cluster, &pipeline, daemon).await?;
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
+async fn wait_for(cluster: &Cluster, query: &str, expected: &str) -> Result<()> {
+    until(query, seconds(20), async || {
+        let found = cluster.value(query).await?;
+        ensure!(found.as_deref() == Some(expected), "{found:?}");
+        Ok(())
+    })
+    .await
 }
 
 #[test]
@@ -198,7 +258,6 @@ const KILLS: usize = 5;
 /// What a storm does to the reading of partitions. Of one that came and went while nobody looked nothing is known.
 const STORM_FAULTS: &[&str] = &[
     "a part of the snapshot is tried again",
-    "partitions cannot be looked at",
     "the snapshot",
     "the catalogs do not know this relation any more",
 ];

@@ -415,6 +415,16 @@ impl Fold {
         Some((root, name.unwrap_or_default()))
     }
 
+    /// Whether the stream has announced it in this run, as it does before its first row.
+    pub fn is_announced(&self, relation: Oid) -> bool {
+        self.relations.shape(relation).is_some()
+    }
+
+    /// Whether it was a leaf, in this run or an earlier one, and was detached.
+    pub fn was_leaf(&self, relation: Oid) -> bool {
+        self.lineage.was_leaf(relation)
+    }
+
     /// The relation whose table has the rows of this one: itself, if it is nobody's leaf.
     pub fn root_of(&self, relation: Oid) -> Oid {
         if self.settings.fold_to_root { self.lineage.root_of(relation) } else { relation }

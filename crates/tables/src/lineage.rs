@@ -225,6 +225,11 @@ impl Lineage {
         self.leaves.get(&oid).is_some_and(|leaf| leaf.root != DETACHED)
     }
 
+    /// Whether it was a leaf, and was detached.
+    pub(crate) fn was_leaf(&self, oid: Oid) -> bool {
+        self.leaves.get(&oid).is_some_and(|leaf| leaf.root == DETACHED)
+    }
+
     /// The name that the rows of a leaf have, now or when it was one.
     pub(crate) fn first_name(&self, oid: Oid) -> Option<(&str, &str)> {
         self.names_at(self.leaves.get(&oid)?.text_at)

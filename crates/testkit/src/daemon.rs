@@ -315,6 +315,8 @@ pub const FAULTS: &[&str] = &[
     "store request failed, trying again",
     "the outcome of a log entry is unknown",
     "abandoned uploads cannot be listed",
+    "partitions cannot be looked at, and are looked at again",
+    "the snapshot waits, and is tried again",
 ];
 
 /// A running daemon.

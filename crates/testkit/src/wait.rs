@@ -23,6 +23,14 @@ pub async fn until<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() ->
     }
 }
 
+/// Does both at once; the first error ends it.
+pub async fn both(
+    one: impl Future<Output = Result<()>>,
+    other: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    tokio::try_join!(one, other).map(drop)
+}
+
 /// Sleeps.
 pub async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;

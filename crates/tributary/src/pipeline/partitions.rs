@@ -6,10 +6,11 @@
 //! only when the loop has it for the log.
 //! Fails: never as a whole; a look that fails is made again with the next one.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pgoutput::{Lsn, Oid};
+use lake::log::State as LogState;
+use pgoutput::{Lsn, Oid, Xid};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tables::lineage::Facts;
 use tokio::sync::{mpsc, oneshot};
@@ -43,8 +44,9 @@ pub(super) struct Changes {
     pub(super) detached: Vec<(Oid, Existence)>,
     /// What the catalogs say of what was attached, and of all leaves below it.
     pub(super) facts: Facts,
-    /// Leaves of which the lake may not have all rows.
-    pub(super) to_read: Vec<Oid>,
+    /// Leaves of which the lake may not have all rows, or have rows that are gone; and whether one is empty, and was so from its first moment
+    /// unless the stream has brought rows of it.
+    pub(super) to_read: BTreeSet<(Oid, bool)>,
 }
 
 /// Whether a former partition exists.
@@ -64,18 +66,22 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// Starts the task. `seen` is what the log has; `leaves` are those that the fold knows.
+    /// Starts the task. `leaves` are those that the fold knows.
     pub(super) fn start(
         options: ConnectOptions,
         refresh: Duration,
-        seen: &BTreeMap<u32, u32>,
+        state: &LogState,
         leaves: impl Iterator<Item = Oid>,
     ) -> Partitions {
         let (news, received) = mpsc::channel(4);
         let (looks, asked) = mpsc::unbounded_channel();
         let mut task = JoinSet::new();
-        let unseen = leaves.map(|leaf| (leaf, ATTACHED_BY_NOBODY));
-        let seen = unseen.chain(seen.iter().map(|(partition, by)| (Oid(*partition), *by))).collect();
+        let lately = leaves.map(|leaf| (leaf, Seen::Lately));
+        let logged = state.lineage.values().flat_map(|leaves| leaves.keys());
+        let before = logged.map(|leaf| (Oid(*leaf), Seen::Before));
+        let attached = state.partitions.iter().map(|(partition, by)| (Oid(*partition), Seen::By(*by)));
+        // What comes later counts.
+        let seen = lately.chain(before).chain(attached).collect();
         task.spawn(Watch { options, refresh, seen, fingerprint: None, news, looks: asked }.run());
         Partitions { news: received, looks, _task: task }
     }
@@ -90,12 +96,29 @@ impl Partitions {
 struct Watch {
     options: ConnectOptions,
     refresh: Duration,
-    /// By whom each was attached; [`ATTACHED_BY_NOBODY`] if that is not known, so that it is looked at.
-    seen: FxHashMap<Oid, u32>,
+    seen: FxHashMap<Oid, Seen>,
     /// Of the last look.
     fingerprint: Option<String>,
     news: mpsc::Sender<News>,
     looks: mpsc::UnboundedReceiver<Vec<Oid>>,
+}
+
+/// What is known of a partition.
+#[derive(Clone, Copy, Debug)]
+enum Seen {
+    /// The log has it, as attached by this transaction.
+    By(u32),
+    /// The log has it as a leaf, by whomever it was attached.
+    Before,
+    /// Only the fold has it: the stream brought rows of it, or the catalogs had it at the start.
+    Lately,
+}
+
+/// A session with the catalogs.
+struct Looking {
+    sql: Sql,
+    /// The next transaction's id when it began; `None` with a standby.
+    since: Option<Xid>,
 }
 
 /// Why a look ended early.
@@ -151,25 +174,22 @@ impl Watch {
     fn note(&mut self, leaves: impl IntoIterator<Item = Oid>) {
         self.fingerprint = None;
         for leaf in leaves {
-            self.seen.entry(leaf).or_insert(ATTACHED_BY_NOBODY);
+            self.seen.entry(leaf).or_insert(Seen::Lately);
         }
     }
 
-    async fn look(&mut self, session: &mut Option<Sql>) -> Result<(), Stop> {
-        let sql = match session {
-            Some(sql) if !sql.is_closed() => sql,
-            session => {
-                let sql = connect_sql(&self.options).await?;
-                sql.execute("wait for locks", &format!("SET lock_timeout = {LOCK_WAIT_MILLIS}")).await?;
-                session.insert(sql)
-            }
+    async fn look(&mut self, session: &mut Option<Looking>) -> Result<(), Stop> {
+        let looking = match session {
+            Some(looking) if !looking.sql.is_closed() => looking,
+            session => session.insert(Looking::begin(&self.options).await?),
         };
+        let sql = &looking.sql;
         let fingerprint = partitions::fingerprint(sql).await?;
         if self.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(());
         }
         let found = partitions::attached(sql).await?;
-        let changes = self.compare(sql, &found).await?;
+        let changes = self.compare(looking, &found).await?;
         if changes.is_nothing() {
             self.fingerprint = Some(fingerprint);
             return Ok(());
@@ -195,7 +215,7 @@ impl Watch {
                 Err(_elapsed) => early.extend(self.look_early(sql, &mut known).await?),
             }
         }
-        self.seen.extend(attached.into_iter().map(|(partition, by)| (Oid(partition), by)));
+        self.seen.extend(attached.into_iter().map(|(partition, by)| (Oid(partition), Seen::By(by))));
         for partition in gone {
             self.seen.remove(&Oid(partition));
         }
@@ -217,15 +237,16 @@ impl Watch {
         Ok(fresh)
     }
 
-    async fn compare(&self, sql: &Sql, found: &[Attached]) -> Result<Changes> {
+    async fn compare(&self, looking: &Looking, found: &[Attached]) -> Result<Changes> {
+        let Looking { sql, since } = looking;
         let mut changes = Changes::default();
         let mut anew = Vec::new();
         let mut fresh = FxHashSet::default();
         for Attached { partition, by } in found {
             match self.seen.get(partition) {
-                Some(known) if known == by => continue,
-                Some(_) => {}
-                None => {
+                Some(Seen::By(known)) if known == by => continue,
+                Some(Seen::By(_) | Seen::Before) => {}
+                Some(Seen::Lately) | None => {
                     fresh.insert(*partition);
                 }
             }
@@ -249,15 +270,20 @@ impl Watch {
             if !moved.is_empty() {
                 changes.facts.leaves.extend(catalog::facts_for(sql, &moved, &[], &[]).await?.leaves);
             }
-            let leaves: Vec<Oid> = below.into_iter().map(|(leaf, _)| leaf).collect();
-            let empty: FxHashSet<Oid> = partitions::empty(sql, &leaves).await?.into_iter().collect();
-            // An empty one that was there before may have had rows.
-            changes
-                .to_read
-                .extend(leaves.into_iter().filter(|leaf| !(empty.contains(leaf) && fresh.contains(leaf))));
+            let mut relations: Vec<Oid> = below.iter().flat_map(|(leaf, top)| [*leaf, *top]).collect();
+            relations.sort_unstable();
+            relations.dedup();
+            // All rows of what was made as a partition, of one that was made as a partition, are in the stream.
+            let born: FxHashSet<Oid> = match since {
+                Some(since) => partitions::born(sql, &relations, *since).await?.into_iter().collect(),
+                None => FxHashSet::default(),
+            };
+            // One that was there before may have had rows, whatever it has now.
+            relations.retain(|relation| fresh.contains(relation));
+            let empty: FxHashSet<Oid> = partitions::empty(sql, &relations).await?.into_iter().collect();
+            let unborn = below.iter().filter(|(leaf, top)| !(born.contains(leaf) && born.contains(top)));
+            changes.to_read.extend(unborn.map(|(leaf, _)| (*leaf, empty.contains(leaf))));
         }
-        changes.to_read.sort_unstable();
-        changes.to_read.dedup();
         for gone in gone.chunks(RELATIONS_A_QUERY) {
             let below = partitions::leaves_below(sql, gone).await?;
             let exist: FxHashSet<Oid> = partitions::existing(sql, gone).await?.into_iter().collect();
@@ -275,14 +301,21 @@ impl Watch {
     }
 }
 
+impl Looking {
+    async fn begin(options: &ConnectOptions) -> Result<Looking> {
+        let sql = connect_sql(options).await?;
+        sql.execute("wait for locks", &format!("SET lock_timeout = {LOCK_WAIT_MILLIS}")).await?;
+        let is_standby = catalog::server(&sql).await?.in_recovery;
+        let since = if is_standby { None } else { Some(catalog::next_xid(&sql).await?) };
+        Ok(Looking { sql, since })
+    }
+}
+
 impl Changes {
     fn is_nothing(&self) -> bool {
         self.attached.is_empty() && self.gone.is_empty()
     }
 }
-
-/// `InvalidTransactionId`
-const ATTACHED_BY_NOBODY: u32 = 0;
 
 const RELATIONS_A_QUERY: usize = 5_000;
 

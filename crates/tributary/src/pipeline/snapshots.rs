@@ -300,6 +300,8 @@ impl Rounds {
                     let Some(order) = self.orders.recv().await else { return };
                     self.obey(&order);
                 }
+                // The next stream begins another snapshot, if need be.
+                Err(_) if self.requests.is_closed() => return,
                 Err(error) => {
                     let delay = backoff.next_delay();
                     warn!(
@@ -579,7 +581,7 @@ impl Rounds {
         while let Some(outcome) = ended.recv().await {
             let outcome = match outcome {
                 // What ended it may end the next one as well: a standby that is busy, for example.
-                Outcome::PointLost(error) if !has_read => {
+                Outcome::PointLost(error) if !has_read || self.requests.is_closed() => {
                     readers.shutdown().await;
                     return Err(error);
                 }

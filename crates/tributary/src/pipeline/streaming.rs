@@ -49,6 +49,8 @@ pub(super) struct Streaming<'c> {
     writer: Writer,
     positions: Positions,
     stamp: Option<TxStamp>,
+    /// The last transaction that the catalogs were known to show.
+    seen: Option<Xid>,
     transactions: Transactions,
     streamed_from: Option<Xid>,
     /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
@@ -150,6 +152,7 @@ impl<'c> Streaming<'c> {
             writer,
             positions,
             stamp: None,
+            seen: None,
             transactions,
             streamed_from,
             replay: None,
@@ -528,6 +531,7 @@ impl<'c> Streaming<'c> {
             columns = columns.len(),
             "asking the catalogs"
         );
+        self.wait_until_seen().await?;
         let asked = catalog::facts_for(&self.sql, relations, types, columns);
         let facts = tokio::time::timeout(CATALOG_TIMEOUT, asked)
             .await
@@ -537,6 +541,26 @@ impl<'c> Streaming<'c> {
             self.partitions.task.look(facts.leaves.iter().map(|leaf| leaf.oid).collect());
         }
         self.fold.learn(facts);
+        Ok(())
+    }
+
+    /// Waits until the catalogs have what the transaction at hand did to them.
+    async fn wait_until_seen(&mut self) -> Result<()> {
+        let Some(xid) = self.stamp.map(|stamp| stamp.xid).filter(|xid| self.seen != Some(*xid)) else {
+            return Ok(());
+        };
+        let sees = async {
+            while !catalog::sees(&self.sql, xid).await? {
+                tokio::time::sleep(SEEN_PAUSE).await;
+            }
+            Ok::<_, Error>(())
+        };
+        tokio::time::timeout(CATALOG_TIMEOUT, sees).await.map_err(|_elapsed| {
+            Error::transient(format!("transaction {} has committed, and the catalogs do not show it yet", xid.0)).hint(
+                "its session may wait for a synchronous standby (`synchronous_standby_names`), or the replay of `source.catalog_url` may lag; nothing is lost",
+            )
+        })??;
+        self.seen = Some(xid);
         Ok(())
     }
 
@@ -720,6 +744,8 @@ const SLOT_INTERVAL: Duration = Duration::from_secs(10);
 const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a catalog query may take before the attempt is given up.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the catalogs are asked for a transaction that they do not show yet.
+const SEEN_PAUSE: Duration = Duration::from_millis(10);
 /// Rounds of questions for one message: a domain over an array over an enum needs three.
 const FACTS_ROUNDS: u32 = 16;
 /// Least time between two reliefs: commands take a moment to show in the gauge.

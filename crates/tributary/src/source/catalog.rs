@@ -22,7 +22,7 @@ pub use super::published::{
     reach,
 };
 pub use super::server::{
-    OpenTransaction, ServerFacts, next_xid, oldest_transaction, rolled_back, server, written_lsn,
+    OpenTransaction, ServerFacts, next_xid, oldest_transaction, rolled_back, sees, server, written_lsn,
 };
 
 /// Everything about the tables of these publications: what is published, what lies above it (the root of a published

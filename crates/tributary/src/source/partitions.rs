@@ -5,7 +5,7 @@
 //! Holds: nothing is locked; looking costs one scan of `pg_inherits` if nothing changed, whatever there is.
 //! Fails: as `fault` classifies the server's errors.
 
-use pgoutput::Oid;
+use pgoutput::{Oid, Xid};
 
 use super::catalog::IS_HEAP;
 use super::sql::{Sql, get};
@@ -66,6 +66,16 @@ pub async fn empty(sql: &Sql, relations: &[Oid]) -> Result<Vec<Oid>> {
     rows.iter().map(|row| Ok(Oid(get(row, 0)?))).collect()
 }
 
+/// Those of the partitions that were partitions from the moment they were made, so that every row they ever had was a partition's. Of those that were
+/// made before this transaction nothing is known.
+///
+/// `since` is the next transaction's id when this session began, with a server that was no standby: it has not crashed since.
+pub async fn born(sql: &Sql, partitions: &[Oid], since: Xid) -> Result<Vec<Oid>> {
+    let partitions: Vec<u32> = partitions.iter().map(|oid| oid.0).collect();
+    let rows = sql.query("birth of partitions", BORN, &[&partitions, &since.0.to_string()]).await?;
+    rows.iter().map(|row| Ok(Oid(get(row, 0)?))).collect()
+}
+
 /// A partition that DETACH CONCURRENTLY is about to leave is none for anybody who looks now.
 const PARTITIONS: &str = "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
       WHERE c.relispartition AND c.relkind IN ('r', 'p') AND NOT i.inhdetachpending";
@@ -78,3 +88,17 @@ const BELOW: &str = "WITH RECURSIVE below(top, oid) AS (SELECT c.oid, c.oid FROM
       UNION ALL SELECT b.top, i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid \
       JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition AND NOT i.inhdetachpending) \
       SELECT b.oid, b.top FROM below b JOIN pg_class c ON c.oid = b.oid WHERE c.relkind <> 'p'";
+
+/// Of what was made as a partition the entry of a column lies before that of the first system column, and one command wrote both; if it has a
+/// default, it was written anew since, but that is seldom so for all of them. ATTACH writes those of all columns anew (`MergeAttributesIntoExisting`), perhaps
+/// in the transaction that made the table, but by another command and to another place. Either witness alone may be mistaken: what a rolled back
+/// command began to change has that command's `cmin`, and seems whole again once it is frozen; and a place before may have become free. After
+/// a crash, and on a standby, there is no first witness, since replay makes every `cmin` 0. What is mistaken the other way, as a column at
+/// the end of a block, is only read without need. What was unlogged once had rows that are in no stream; `SET LOGGED` gives it another file.
+const BORN: &str = "SELECT i.inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+      JOIN pg_attribute made ON made.attrelid = i.inhrelid AND made.attname = 'ctid' AND made.attnum < 0 \
+      WHERE i.inhrelid = ANY($1::oid[]) AND i.xmin = made.xmin AND made.xmax = '0'::xid AND age(made.xmin) <= age($2::text::xid) \
+      AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.inhrelid AND a.attnum > 0 AND NOT a.attislocal \
+        AND a.xmin = made.xmin AND a.cmin = made.cmin AND a.xmax = '0'::xid \
+        AND (a.ctid::text::point)[0] = (made.ctid::text::point)[0] AND a.ctid < made.ctid) \
+      AND c.relpersistence = 'p' AND (c.relkind = 'p' OR c.relfilenode = c.oid)";

@@ -134,7 +134,8 @@ pub async fn rolled_back(sql: &Sql, xids: &[Xid]) -> Result<Option<FxHashSet<Xid
     let mut found = FxHashSet::default();
     for xids in xids.chunks(XIDS_AT_ONCE) {
         let asked: Vec<i64> = xids.iter().map(|xid| i64::from(xid.0)).collect();
-        let rows = sql.query("how subtransactions ended", ROLLED_BACK, &[&asked]).await?;
+        let query = format!("{WHOLE_IDS}{ROLLED_BACK}");
+        let rows = sql.query("how subtransactions ended", &query, &[&asked]).await?;
         for row in rows {
             if get::<Option<&str>>(&row, 1)?.is_none() {
                 return Ok(None);
@@ -146,11 +147,22 @@ pub async fn rolled_back(sql: &Sql, xids: &[Xid]) -> Result<Option<FxHashSet<Xid
 }
 
 /// The distance to the next id, as a signed number of 32 bits, makes whole ids of the halves.
-const ROLLED_BACK: &str = "WITH next AS MATERIALIZED (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 AS xid), \
-      asked AS MATERIALIZED (SELECT half, pg_xact_status((next.xid \
-        + (half - (next.xid & 4294967295) + 6442450944) % 4294967296 - 2147483648)::text::xid8) AS status \
-        FROM next, unnest($1::int8[]) half) \
-      SELECT half, status FROM asked WHERE status IS NULL OR status = 'aborted'";
+const WHOLE_IDS: &str = "WITH next AS MATERIALIZED (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 AS xid), \
+      asked AS MATERIALIZED (SELECT half, (next.xid \
+        + (half - (next.xid & 4294967295) + 6442450944) % 4294967296 - 2147483648)::text::xid8 AS whole \
+        FROM next, unnest($1::int8[]) half)";
+const ROLLED_BACK: &str = ", ended AS MATERIALIZED (SELECT half, pg_xact_status(whole) AS status FROM asked) \
+      SELECT half, status FROM ended WHERE status IS NULL OR status = 'aborted'";
+
+/// Whether the session sees what a transaction did, of which the stream has told that it committed.
+///
+/// It may not, since a commit can be streamed as soon as it is flushed: its session may still wait for a synchronous standby, for how long that
+/// takes. A standby that the session is with may have to replay it.
+pub async fn sees(sql: &Sql, xid: Xid) -> Result<bool> {
+    let query = format!("{WHOLE_IDS} SELECT pg_visible_in_snapshot(whole, pg_current_snapshot()) FROM asked");
+    let rows = sql.query("a transaction of the stream", &query, &[&[i64::from(xid.0)].as_slice()]).await?;
+    rows.first().map_or(Ok(false), |row| get(row, 0))
+}
 
 /// How many are asked for in one query.
 const XIDS_AT_ONCE: usize = 10_000;

@@ -351,9 +351,9 @@ async fn a_fast_shutdown_ends_the_stream_and_does_not_hang() {
             stream_from_new_slot(&server.options("postgres", "t_down", ""), "t_down", "p").await;
         sql.execute("row", "INSERT INTO a VALUES ('the last')").await.unwrap();
         until(&mut stream, "the last").await.expect("the row");
-        sql.execute("shutdown", "COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 postmaster.pid)'")
-            .await
-            .unwrap();
+        // Whether it succeeds is not told: the server may end the program as well, and this session before it answers.
+        let shutdown = "COPY (SELECT 1) TO PROGRAM 'kill -INT $(head -1 postmaster.pid)'";
+        sql.execute("shutdown", shutdown).await.ok();
         let begun = Instant::now();
         loop {
             match next(&mut stream).await.expect("no error") {

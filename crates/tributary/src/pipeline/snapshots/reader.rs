@@ -142,8 +142,9 @@ impl Reader {
                 if worker.as_ref().is_some_and(Worker::is_closed) {
                     *worker = None;
                 }
-                // The catalogs are asked on a session that all readers share, and the next point brings another one.
-                if self.catalogs.is_closed() {
+                // The catalogs are asked on a session that all readers share, and the next point brings another one. Without the stream nobody
+                // takes what is read.
+                if self.catalogs.is_closed() || self.requests.is_closed() {
                     return Err(Outcome::PointLost(error));
                 }
                 match (verdict(&error), at) {

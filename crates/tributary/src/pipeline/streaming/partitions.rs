@@ -26,6 +26,8 @@ use crate::pipeline::partitions::{Changes, Existence, News, Partitions};
 pub(super) struct Watched {
     pub(super) task: Partitions,
     waiting: Option<(Changes, oneshot::Sender<()>)>,
+    /// Leaves that were detached and are leaves again. The lake may have rows of them that were deleted meanwhile.
+    back: BTreeSet<Oid>,
     /// Everything that had changed when the stream began is known.
     pub(super) is_settled: bool,
 }
@@ -33,8 +35,12 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn start(context: &Context, state: &LogState, fold: &Fold) -> Watched {
         let (options, refresh) = (context.catalog_options.clone(), context.config.partitions.refresh);
-        let task = Partitions::start(options, refresh, &state.partitions, fold.leaves());
-        Watched { task, waiting: None, is_settled: false }
+        let task = Partitions::start(options, refresh, state, fold.leaves());
+        Watched { task, waiting: None, back: BTreeSet::new(), is_settled: false }
+    }
+
+    fn note_back(&mut self, fold: &Fold, facts: &Facts) {
+        self.back.extend(facts.leaves.iter().map(|leaf| leaf.oid).filter(|leaf| fold.was_leaf(*leaf)));
     }
 
     /// Whether the stream has to come to a position.
@@ -71,6 +77,7 @@ impl Streaming<'_> {
                 && fold.is_wanted_root(leaf.root)
         });
         facts.roots.clear();
+        self.partitions.note_back(&self.fold, &facts);
         self.fold.learn(facts);
     }
 
@@ -128,7 +135,12 @@ impl Streaming<'_> {
         let new_roots: BTreeSet<Oid> = roots.iter().map(|root| root.oid).collect();
         has_new_tables |= !new_roots.is_empty();
         leaves.retain(|leaf| self.fold.is_wanted_root(leaf.root) || new_roots.contains(&leaf.root));
-        self.fold.learn(Facts { roots, leaves, types, ..Facts::default() });
+        let facts = Facts { roots, leaves, types, ..Facts::default() };
+        self.partitions.note_back(&self.fold, &facts);
+        self.fold.learn(facts);
+        let has_rows = |(leaf, is_empty): &(Oid, bool)| !is_empty || self.fold.is_announced(*leaf);
+        let mut to_read: BTreeSet<Oid> = to_read.into_iter().filter(has_rows).map(|(leaf, _)| leaf).collect();
+        to_read.append(&mut self.partitions.back);
         for leaf in to_read.into_iter().filter(|_| reads) {
             let root = self.fold.root_of(leaf);
             // What is new as a whole is read as a whole.
