@@ -264,13 +264,10 @@ fn tables_added_to_the_publication_arrive() -> Result<()> {
         let daemon = pipeline.start_streaming().await?;
         let snapshot = wait::until("the new tables", seconds(60), async || {
             let snapshot = wait_until_read(&daemon, seconds(30)).await?;
-            let have = tables(&snapshot).filter(|table| {
-                table
-                    .get("table")
-                    .and_then(Value::as_str)
-                    .is_some_and(|name| name.starts_with("public.added"))
-            });
-            ensure!(have.count() == 3, "they are not all there: {snapshot}");
+            let have: Vec<&str> =
+                tables(&snapshot).filter_map(|table| table.get("table")?.as_str()).collect();
+            let added = ["public.added", "public.added_heap", "public.added_parts"];
+            ensure!(added.iter().all(|table| have.contains(table)), "they are not all there: {snapshot}");
             Ok(snapshot)
         });
         stage.say(snapshot.await?);

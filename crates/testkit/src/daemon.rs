@@ -317,6 +317,8 @@ pub const FAULTS: &[&str] = &[
     "abandoned uploads cannot be listed",
     "partitions cannot be looked at, and are looked at again",
     "the snapshot waits, and is tried again",
+    "a part of the snapshot is tried again",
+    "the snapshot's point is lost",
 ];
 
 /// A running daemon.
