@@ -6,7 +6,7 @@ help:
 	@echo "make quickstart   a busy Postgres into a local lake, with proof, in a minute (after the build)"
 	@echo "make test         everything below: formatting, lints, unit and end-to-end tests"
 	@echo "make check        formatting and lints"
-	@echo "make unit         unit, golden-script and property tests"
+	@echo "make unit         unit, golden-script and property tests, and sessions with real servers"
 	@echo "make e2e          the release build against real Postgres and S3 servers; ONLY=word runs some"
 	@echo "make servers      installs the servers of the end-to-end tests into the cache"
 	@echo "make bench        benchmarks (bench/README.md); ROWS=200000 ROUNDS=1 for a quick look"
