@@ -56,7 +56,7 @@ step_lints() {
 }
 
 step_unit() {
-    ./scripts/test-servers.sh || return 1
+    ./scripts/test-servers.sh postgres 14 15 16 17 18 || return 1
     # Some of them have sessions with real servers.
     cargo build --locked --quiet -p testkit --bin servers || return 1
     beside=$(target_folder)/debug/servers tests --workspace --exclude e2e --locked

@@ -123,10 +123,19 @@ fn what_is_kept_stays() -> Result<()> {
             .execute("create table flat_5 partition of flat for values in (5); insert into flat values (5, 5, 0, 'born', 'd')")
             .await?;
         pause(seconds(3)).await;
+        cluster
+            .execute("insert into keyless select 1, 1, 0, 'gone soon', null from generate_series(1, 3); alter table keyless detach partition keyless_1_n0")
+            .await?;
+        settle(&pipeline, "partitions are gone", 2).await?;
         daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
         daemon.stop().await?;
         let read = pipeline.log()?.matches("attached, its rows are read").count();
         ensure!(read == 1, "{read} partitions were read");
+        cluster
+            .execute(
+                "truncate keyless_1_n0; alter table keyless attach partition keyless_1_n0 for values in (1)",
+            )
+            .await?;
         let swap = "drop table flat_1_n0; create table flat_1_n0 (like flat including all); insert into flat_1_n0 values (1, 1, 0, 'next', 'd');
             alter table flat attach partition flat_1_n0 for values in (1); truncate flat_1_n0; insert into flat values (2, 1, 0, 'last', 'd')";
         cluster.execute(swap).await?;

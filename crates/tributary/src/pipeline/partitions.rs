@@ -68,8 +68,7 @@ pub(super) struct Partitions {
 impl Partitions {
     /// Starts the task. `leaves` are those that the fold knows.
     pub(super) fn start(
-        options: ConnectOptions,
-        refresh: Duration,
+        settings: Settings,
         state: &LogState,
         leaves: impl Iterator<Item = Oid>,
     ) -> Partitions {
@@ -82,7 +81,7 @@ impl Partitions {
         let attached = state.partitions.iter().map(|(partition, by)| (Oid(*partition), Seen::By(*by)));
         // What comes later counts.
         let seen = lately.chain(before).chain(attached).collect();
-        task.spawn(Watch { options, refresh, seen, fingerprint: None, news, looks: asked }.run());
+        task.spawn(Watch { settings, seen, fingerprint: None, news, looks: asked }.run());
         Partitions { news: received, looks, _task: task }
     }
 
@@ -93,9 +92,17 @@ impl Partitions {
     }
 }
 
+/// What is looked at, and how.
+pub(super) struct Settings {
+    pub(super) options: ConnectOptions,
+    pub(super) refresh: Duration,
+    pub(super) publications: Vec<String>,
+    /// Rows come under the names of their leaves. By way of the root a marker of the root stands before the rows of a leaf, too, that its reader did not know.
+    pub(super) names_leaves: bool,
+}
+
 struct Watch {
-    options: ConnectOptions,
-    refresh: Duration,
+    settings: Settings,
     seen: FxHashMap<Oid, Seen>,
     /// Of the last look.
     fingerprint: Option<String>,
@@ -158,7 +165,7 @@ impl Watch {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(self.refresh) => {}
+                () = tokio::time::sleep(self.settings.refresh) => {}
                 asked = self.looks.recv() => match asked {
                     Some(leaves) => self.note(leaves),
                     None => return,
@@ -181,7 +188,7 @@ impl Watch {
     async fn look(&mut self, session: &mut Option<Looking>) -> Result<(), Stop> {
         let looking = match session {
             Some(looking) if !looking.sql.is_closed() => looking,
-            session => session.insert(Looking::begin(&self.options).await?),
+            session => session.insert(Looking::begin(&self.settings.options).await?),
         };
         let sql = &looking.sql;
         let fingerprint = partitions::fingerprint(sql).await?;
@@ -209,7 +216,7 @@ impl Watch {
         self.news.send(News::Changed(changes, done)).await.map_err(|_| Stop::Gone)?;
         // The stream may be hours behind; what appears meanwhile may be gone when it comes here.
         loop {
-            match tokio::time::timeout(self.refresh, &mut is_done).await {
+            match tokio::time::timeout(self.settings.refresh, &mut is_done).await {
                 Ok(Ok(())) => break,
                 Ok(Err(_)) => return Err(Stop::Gone),
                 Err(_elapsed) => early.extend(self.look_early(sql, &mut known).await?),
@@ -275,8 +282,11 @@ impl Watch {
             relations.dedup();
             // All rows of what was made as a partition, of one that was made as a partition, are in the stream.
             let born: FxHashSet<Oid> = match since {
-                Some(since) => partitions::born(sql, &relations, *since).await?.into_iter().collect(),
-                None => FxHashSet::default(),
+                Some(since) if self.settings.names_leaves => {
+                    let publications = &self.settings.publications;
+                    partitions::born(sql, &relations, publications, *since).await?.into_iter().collect()
+                }
+                Some(_) | None => FxHashSet::default(),
             };
             // One that was there before may have had rows, whatever it has now.
             relations.retain(|relation| fresh.contains(relation));

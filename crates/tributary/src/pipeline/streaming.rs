@@ -131,7 +131,7 @@ impl<'c> Streaming<'c> {
         };
         let positions = Positions::at(state.to_lsn);
         let beside = Beside::start(context, &state)?;
-        let partitions = Watched::start(context, &state, &fold);
+        let partitions = Watched::start(context, &state, &fold, reach.via_root);
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
@@ -557,7 +557,7 @@ impl<'c> Streaming<'c> {
         };
         tokio::time::timeout(CATALOG_TIMEOUT, sees).await.map_err(|_elapsed| {
             Error::transient(format!("transaction {} has committed, and the catalogs do not show it yet", xid.0)).hint(
-                "its session may wait for a synchronous standby (`synchronous_standby_names`), or the replay of `source.catalog_url` may lag; nothing is lost",
+                "its session may wait for a synchronous standby, which must not be this stream (`*` in `synchronous_standby_names` is any), or the replay of `source.catalog_url` may lag; nothing is lost",
             )
         })??;
         self.seen = Some(xid);

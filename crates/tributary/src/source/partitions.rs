@@ -66,13 +66,14 @@ pub async fn empty(sql: &Sql, relations: &[Oid]) -> Result<Vec<Oid>> {
     rows.iter().map(|row| Ok(Oid(get(row, 0)?))).collect()
 }
 
-/// Those of the partitions that were partitions from the moment they were made, so that every row they ever had was a partition's. Of those that were
-/// made before this transaction nothing is known.
+/// Those of the partitions that were published partitions from the moment they were made, so that every row they ever had was a partition's, and is
+/// in the stream. Of those that were made before this transaction nothing is known.
 ///
 /// `since` is the next transaction's id when this session began, with a server that was no standby: it has not crashed since.
-pub async fn born(sql: &Sql, partitions: &[Oid], since: Xid) -> Result<Vec<Oid>> {
+pub async fn born(sql: &Sql, partitions: &[Oid], publications: &[String], since: Xid) -> Result<Vec<Oid>> {
     let partitions: Vec<u32> = partitions.iter().map(|oid| oid.0).collect();
-    let rows = sql.query("birth of partitions", BORN, &[&partitions, &since.0.to_string()]).await?;
+    let rows =
+        sql.query("birth of partitions", BORN, &[&partitions, &since.0.to_string(), &publications]).await?;
     rows.iter().map(|row| Ok(Oid(get(row, 0)?))).collect()
 }
 
@@ -95,10 +96,16 @@ const BELOW: &str = "WITH RECURSIVE below(top, oid) AS (SELECT c.oid, c.oid FROM
 /// command began to change has that command's `cmin`, and seems whole again once it is frozen; and a place before may have become free. After
 /// a crash, and on a standby, there is no first witness, since replay makes every `cmin` 0. What is mistaken the other way, as a column at
 /// the end of a block, is only read without need. What was unlogged once had rows that are in no stream; `SET LOGGED` gives it another file.
+///
+/// Published it was if its root, or everything, was already; a publication of single partitions, or of a schema, may have got it later.
 const BORN: &str = "SELECT i.inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
       JOIN pg_attribute made ON made.attrelid = i.inhrelid AND made.attname = 'ctid' AND made.attnum < 0 \
       WHERE i.inhrelid = ANY($1::oid[]) AND i.xmin = made.xmin AND made.xmax = '0'::xid AND age(made.xmin) <= age($2::text::xid) \
       AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.inhrelid AND a.attnum > 0 AND NOT a.attislocal \
         AND a.xmin = made.xmin AND a.cmin = made.cmin AND a.xmax = '0'::xid \
         AND (a.ctid::text::point)[0] = (made.ctid::text::point)[0] AND a.ctid < made.ctid) \
-      AND c.relpersistence = 'p' AND (c.relkind = 'p' OR c.relfilenode = c.oid)";
+      AND c.relpersistence = 'p' AND (c.relkind = 'p' OR c.relfilenode = c.oid) \
+      AND EXISTS (SELECT FROM pg_publication p WHERE p.pubname = ANY($3::text[]) \
+        AND (p.puballtables AND age(p.xmin) > age(made.xmin) \
+          OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = pg_partition_root(i.inhrelid) \
+            AND age(r.xmin) > age(made.xmin))))";

@@ -159,10 +159,15 @@ const ROLLED_BACK: &str = ", ended AS MATERIALIZED (SELECT half, pg_xact_status(
 /// It may not, since a commit can be streamed as soon as it is flushed: its session may still wait for a synchronous standby, for how long that
 /// takes. A standby that the session is with may have to replay it.
 pub async fn sees(sql: &Sql, xid: Xid) -> Result<bool> {
-    let query = format!("{WHOLE_IDS} SELECT pg_visible_in_snapshot(whole, pg_current_snapshot()) FROM asked");
+    let query = format!("{WHOLE_IDS}{IS_SEEN}");
     let rows = sql.query("a transaction of the stream", &query, &[&[i64::from(xid.0)].as_slice()]).await?;
     rows.first().map_or(Ok(false), |row| get(row, 0))
 }
+
+/// By its status, since on a standby `pg_current_snapshot` leaves out what is in progress. An id of the future is an error there, and one of which the
+/// server has forgotten ended long ago.
+const IS_SEEN: &str = " SELECT CASE WHEN whole >= pg_snapshot_xmax(pg_current_snapshot()) THEN false \
+      ELSE coalesce(pg_xact_status(whole), 'committed') = 'committed' END FROM asked";
 
 /// How many are asked for in one query.
 const XIDS_AT_ONCE: usize = 10_000;

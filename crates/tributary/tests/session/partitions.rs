@@ -41,6 +41,8 @@ async fn partitions_that_never_were_anything_else() {
         let sql = server.database("t_partitions").await;
         let early = "CREATE TABLE early (v text, p int) PARTITION BY LIST (p); CREATE TABLE early_1 PARTITION OF early FOR VALUES IN (1)";
         sql.execute("early", early).await.unwrap();
+        sql.execute("publication", "CREATE PUBLICATION everything FOR ALL TABLES").await.unwrap();
+        let names = ["everything".to_owned()];
         let since = next_xid(&sql).await.unwrap();
         for life in LIVES {
             sql.execute(life, life).await.expect("a life");
@@ -58,7 +60,7 @@ async fn partitions_that_never_were_anything_else() {
             let partitions: Vec<Oid> =
                 attached(&sql).await.unwrap().into_iter().map(|attached| attached.partition).collect();
             let found: Vec<u32> =
-                born(&sql, &partitions, since).await.unwrap().into_iter().map(|oid| oid.0).collect();
+                born(&sql, &partitions, &names, since).await.unwrap().into_iter().map(|oid| oid.0).collect();
             let names = "SELECT relname::text FROM pg_class WHERE oid = ANY($1::oid[]) ORDER BY 1";
             let rows = sql.query("names", names, &[&found]).await.unwrap();
             let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -69,5 +71,16 @@ async fn partitions_that_never_were_anything_else() {
             let without_rows = empty(&sql, &partitions).await.unwrap().len();
             assert_eq!(without_rows, 7, "{server:?}");
         }
+        // What is published since later may have rows from before.
+        sql.execute(
+            "later",
+            "CREATE PUBLICATION later FOR ALL TABLES; CREATE PUBLICATION parts FOR TABLE born_alone",
+        )
+        .await
+        .unwrap();
+        let partitions: Vec<Oid> =
+            attached(&sql).await.unwrap().into_iter().map(|attached| attached.partition).collect();
+        let found = born(&sql, &partitions, &["later".into(), "parts".into()], since).await.unwrap();
+        assert_eq!(found, [], "{server:?}");
     }
 }

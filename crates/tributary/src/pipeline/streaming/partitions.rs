@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{OnAttach, OnGone, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
-use crate::pipeline::partitions::{Changes, Existence, News, Partitions};
+use crate::pipeline::partitions::{Changes, Existence, News, Partitions, Settings};
 
 /// The partitions, as the loop sees them.
 pub(super) struct Watched {
@@ -33,10 +33,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn start(context: &Context, state: &LogState, fold: &Fold) -> Watched {
-        let (options, refresh) = (context.catalog_options.clone(), context.config.partitions.refresh);
-        let task = Partitions::start(options, refresh, state, fold.leaves());
-        Watched { task, waiting: None, back: BTreeSet::new(), is_settled: false }
+    pub(super) fn start(context: &Context, state: &LogState, fold: &Fold, via_root: bool) -> Watched {
+        let config = &context.config;
+        let settings = Settings {
+            options: context.catalog_options.clone(),
+            refresh: config.partitions.refresh,
+            publications: config.source.publication.clone(),
+            names_leaves: !via_root,
+        };
+        let task = Partitions::start(settings, state, fold.leaves());
+        // The fold has them as what they are now.
+        let detached = state.detached.values().flat_map(|leaves| leaves.keys()).map(|leaf| Oid(*leaf));
+        let back = detached.filter(|leaf| fold.root_of(*leaf) != *leaf).collect();
+        Watched { task, waiting: None, back, is_settled: false }
     }
 
     fn note_back(&mut self, fold: &Fold, facts: &Facts) {
