@@ -52,6 +52,11 @@ fn on_is_off(version: u32, via_root: bool) -> Result<()> {
         workload.during(kill_daemons(stage, seed, &mut cluster, [&off, &on])).await?;
         let done = workload.finish().await?;
         stage.say(format!("{} transactions committed, {} undone", done.committed, done.undone));
+        // The server has forgotten what it streamed before it crashed.
+        for _ in 0..2 {
+            let large = "insert into ledger select g % 40, 'entry', g % 7, repeat(md5(g::text), 5) from generate_series(1, 2000) g";
+            cluster.execute(large).await?;
+        }
         for pipeline in [&off, &on] {
             rig::finish(stage, &cluster, pipeline, &[]).await?;
             pipeline.refuse_unexpected_lines(
