@@ -167,7 +167,12 @@ fn kill_in_the_middle() -> Result<()> {
         let mut cluster = rig::cluster(stage, 17, false, &["wal_sender_timeout = 10s"]).await?;
         shuffle::create(&cluster).await?;
         fill(&cluster, seed, false).await?;
-        let pipeline = initial(stage, &cluster, rig::directory(stage)).await?;
+        // So that it is not over before the first kill.
+        let slow = |settings: &mut testkit::daemon::Settings| {
+            settings.snapshot = "initial";
+            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "32MiB".to_owned()));
+        };
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow).await?;
         let workload = Workload::new(&cluster, Load { ddl: false, workers: 2, ..Load::new(seed) });
         let (cluster_ref, random_ref) = (&mut cluster, &mut random);
         workload
