@@ -265,8 +265,4 @@ async fn finish(stage: &Stage, cluster: &Cluster, pipeline: &Pipeline) -> Result
 const KILLS: usize = 5;
 
 /// What a storm does to the reading of partitions. Of one that came and went while nobody looked nothing is known.
-const STORM_FAULTS: &[&str] = &[
-    "a part of the snapshot is tried again",
-    "the snapshot",
-    "the catalogs do not know this relation any more",
-];
+const STORM_FAULTS: &[&str] = &["the snapshot", "the catalogs do not know this relation any more"];

@@ -168,11 +168,7 @@ fn kill_in_the_middle() -> Result<()> {
         shuffle::create(&cluster).await?;
         fill(&cluster, seed, false).await?;
         // So that it is not over before the first kill.
-        let slow = |settings: &mut testkit::daemon::Settings| {
-            settings.snapshot = "initial";
-            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "32MiB".to_owned()));
-        };
-        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow("32MiB")).await?;
         let workload = Workload::new(&cluster, Load { ddl: false, workers: 2, ..Load::new(seed) });
         let (cluster_ref, random_ref) = (&mut cluster, &mut random);
         workload
@@ -207,7 +203,7 @@ fn kill_in_the_middle() -> Result<()> {
         let starts = pipeline.log()?.matches("reading the rows that tables have already").count();
         ensure!(starts >= 2, "the snapshot was not interrupted: it began {starts} times");
         only_our_slot(&cluster).await?;
-        pipeline.refuse_unexpected_lines(&[FAULTS, SNAPSHOT_FAULTS, &[LEAVES_DIFFER]].concat())
+        pipeline.refuse_unexpected_lines(&[FAULTS, &[LEAVES_DIFFER]].concat())
     })
 }
 
@@ -291,11 +287,7 @@ fn no_slot_is_left() -> Result<()> {
         let mut random = Random::new(seed);
         let cluster = rig::cluster(stage, 15, false, &[]).await?;
         shuffle::create(&cluster).await?;
-        let slow = |settings: &mut testkit::daemon::Settings| {
-            settings.snapshot = "initial";
-            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "6MiB".to_owned()));
-        };
-        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow("6MiB")).await?;
         let workload = Workload::new(&cluster, Load { ddl: false, workers: 2, ..Load::new(seed) });
         workload
             .during(async {
@@ -329,7 +321,7 @@ fn no_slot_is_left() -> Result<()> {
         workload.finish().await?;
         rig::finish(stage, &cluster, &pipeline, &[]).await?;
         only_our_slot(&cluster).await?;
-        pipeline.refuse_unexpected_lines(&[FAULTS, SNAPSHOT_FAULTS, &[LEAVES_DIFFER]].concat())
+        pipeline.refuse_unexpected_lines(&[FAULTS, &[LEAVES_DIFFER]].concat())
     })
 }
 
@@ -339,11 +331,7 @@ fn a_terminal_shows_bars_below_the_log() -> Result<()> {
     scenario(seconds(120), async |stage| {
         let cluster = rig::cluster(stage, 16, false, &[]).await?;
         fill(&cluster, 1, false).await?;
-        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
-            settings.snapshot = "initial";
-            settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), "6MiB".to_owned()));
-        })
-        .await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), slow("6MiB")).await?;
         let columns = 90;
         let sent = pipeline.run_on_terminal(&["run", "--until", "now"], columns, 30).await?.success()?.stdout;
         let shown = |sent: &str| testkit::terminal::shown(sent, columns.into());
@@ -381,6 +369,14 @@ fn a_terminal_shows_bars_below_the_log() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// The rows that are there are read at this rate.
+fn slow(rate: &str) -> impl FnOnce(&mut testkit::daemon::Settings) {
+    move |settings| {
+        settings.snapshot = "initial";
+        settings.env.push(("TRIBUTARY_SNAPSHOT__MAX_RATE".to_owned(), rate.to_owned()));
+    }
 }
 
 async fn initial(stage: &Stage, cluster: &Cluster, lake: testkit::daemon::Lake) -> Result<Pipeline> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::task::JoinSet;
 
-use crate::client::connect;
+use crate::client::connected;
 use crate::postgres::{Cluster, DATABASE};
 use crate::random::Random;
 use crate::wait;
@@ -43,10 +43,7 @@ impl Shuffle {
 async fn shuffle(url: String, mut random: Random) {
     let mut fresh = 10_000_000_u64;
     loop {
-        let Ok(client) = connect(&url).await else {
-            wait::pause(Duration::from_millis(200)).await;
-            continue;
-        };
+        let Some(client) = connected(None, &url).await else { continue };
         while !client.is_closed() {
             fresh += 1;
             // Conflicts with nobody; what breaks with the connection is undone.

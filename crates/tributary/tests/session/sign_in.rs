@@ -255,8 +255,8 @@ fn root(path: &Path, mode: &str) -> String {
 async fn tls_in_every_mode() {
     let _guard = SERVER_FILES.lock().await;
     let servers = servers();
-    let Some(authority) = Authority::new().filter(|_| !servers.is_empty()) else {
-        println!("skipped: no server, or no openssl command");
+    let Some(authority) = Authority::new() else {
+        println!("skipped: no openssl command");
         return;
     };
     authority.sign("named", "/CN=localhost", RSA, "subjectAltName=DNS:localhost", "-sha384");
