@@ -148,6 +148,101 @@ fn what_is_kept_stays() -> Result<()> {
     })
 }
 
+/// T31: a walsender of 14 remembers that it does not send a table, also once that is a partition.
+#[test]
+fn what_changed_before_it_was_attached_is_streamed_from_postgres_14() -> Result<()> {
+    changed_before(Publish::Leaves)
+}
+
+#[test]
+fn what_changed_before_it_was_attached_is_streamed_from_postgres_14_via_root() -> Result<()> {
+    changed_before(Publish::Roots)
+}
+
+fn changed_before(publish: Publish) -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 14, &[]).await?;
+        partitions::create(&cluster, publish).await?;
+        let pipeline = marking(stage, &cluster, "initial").await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        cluster
+            .execute(
+                "create table flat_7 (like flat including all); insert into flat_7 select g, 7, 0, 'own', 'd' from generate_series(1, 9) g;
+                create table deep_7 (like deep including all) partition by list (part); create table deep_7_a partition of deep_7 default;
+                insert into deep_7 select g, 7, 0, 'own', 'd' from generate_series(1, 9) g",
+            )
+            .await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
+        cluster
+            .execute(
+                "alter table flat attach partition flat_7 for values in (7); insert into flat values (70, 7, 0, 'attached', 'd');
+                delete from deep_7; alter table deep attach partition deep_7 for values in (7)",
+            )
+            .await?;
+        settle(&pipeline, "attached, its rows are read", 2).await?;
+        for id in 71..80 {
+            cluster
+                .execute(&format!(
+                    "insert into flat values ({id}, 7, 0, 'streamed', 'd'); update flat set v = 'streamed' where tenant = 7 and id = {id} - 71;
+                    insert into deep values ({id}, 7, 0, 'streamed', 'd')"
+                ))
+                .await?;
+            pause(Duration::from_millis(200)).await;
+        }
+        let renewed = pipeline.log()?.matches("streaming anew").count();
+        ensure!(renewed == 1, "the stream began anew {renewed} times");
+        finish_running(stage, &cluster, &pipeline, daemon).await?;
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
+/// What was attached since the slot was made has rows that are in no stream, although the lake begins at the slot.
+#[test]
+fn what_was_attached_before_a_slot_was_adopted_is_read() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 15, &[]).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
+        cluster.execute("truncate flat, deep, keyless").await?;
+        cluster.value("select pg_create_logical_replication_slot('tributary', 'pgoutput')").await?;
+        cluster
+            .execute(
+                "create table flat_7 (like flat including all); insert into flat_7 select g, 7, 0, 'own', 'd' from generate_series(1, 9) g;
+                alter table flat attach partition flat_7 for values in (7); insert into flat values (70, 7, 0, 'attached', 'd'), (70, 1, 0, 'old', 'd')",
+            )
+            .await?;
+        let mut settings = Settings::new(cluster.url(testkit::postgres::DATABASE), rig::directory(stage));
+        settings.snapshot = "initial";
+        settings.on_gone = "mark";
+        let pipeline = Pipeline::new(stage, "pipeline", settings)?;
+        pipeline.run(&["setup", "--apply", "--adopt-slot"]).await?.success()?;
+        finish(stage, &cluster, &pipeline).await?;
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
+/// Whoever names a partition and what lies below it gets every row once.
+#[test]
+fn what_is_asked_for_twice_is_read_once() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 17, &[]).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
+        cluster
+            .execute(
+                "create table keyless_2 partition of keyless for values in (2) partition by list (part);
+                create table keyless_2_a partition of keyless_2 default; alter table keyless_2_a replica identity full;
+                insert into keyless select 1, 2, 0, 'thrice', null from generate_series(1, 3)",
+            )
+            .await?;
+        let pipeline = marking(stage, &cluster, "initial").await?;
+        finish(stage, &cluster, &pipeline).await?;
+        let daemon = pipeline.start_streaming().await?;
+        let told = pipeline.run(&["resync", "public.keyless_2*"]).await?.success()?.text();
+        ensure!(told.contains("public.keyless_2\n") && told.contains("public.keyless_2_a"), "{told}");
+        finish_running(stage, &cluster, &pipeline, daemon).await?;
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
 /// A commit is streamed once it is flushed. Its session may wait for a synchronous standby then, and until that is over nobody sees a new partition.
 #[test]
 fn a_partition_that_nobody_sees_yet_is_waited_for() -> Result<()> {

@@ -76,7 +76,7 @@ def main():
         files, schemas = find(folder, wrong), Schemas(folder)
         source = Source(arguments.dsn)
         tables = arguments.table or source.tables(arguments.exclude)
-        check_positions(folder, files, wrong, arguments.gaps)
+        arguments.has_snapshot = check_positions(folder, files, wrong, arguments.gaps)
         total = 0
         for table in tables:
             total += check_table(source, schemas, files, table, wrong, arguments)
@@ -165,10 +165,10 @@ def quoted(paths):
 
 
 def check_positions(folder, files, wrong, gaps):
-    """No position twice over all tables, and none missing inside a transaction."""
+    """No position twice over all tables, and none missing inside a transaction. Returns whether a row of any table was read by a snapshot."""
     paths = [path for table in sorted(files) for path in files[table]]
     if not paths:
-        return
+        return False
     pairs = pa.concat_tables(pq.read_table(path, columns=["_cdc_lsn", "_cdc_seq"], partitioning=None) for path in paths)
     changes = pairs.filter(pc.greater(pairs["_cdc_seq"], 0))
     grouped = changes.group_by(["_cdc_lsn", "_cdc_seq"]).aggregate([([], "count_all")])
@@ -200,6 +200,7 @@ def check_positions(folder, files, wrong, gaps):
         f"select filename, count(*) from {relation} where strftime(timezone('UTC', _cdc_commit_ts), '%Y-%m-%d') <> cdc_date or ({hour}) group by 1"
     ).fetchall():
         wrong.add("wrong partition", f"{count} rows of {os.path.relpath(filename, folder)} committed at another time")
+    return pc.any(pc.equal(pairs["_cdc_seq"], -1)).as_py()
 
 
 def check_numbers(folder, paths, wrong):
@@ -418,7 +419,7 @@ class Row:
         return self.elsewhere.get(column, self.at) if self.elsewhere else self.at
 
 
-def derive(rows, table, key, columns, wrong, is_lax):
+def derive(rows, table, key, columns, wrong, arguments):
     """Applies the changes in order. Returns {key: Row}."""
     n_rows = rows.num_rows
     op, position = rows["_cdc_op"].to_pylist(), list(zip(rows["_cdc_lsn"].to_pylist(), rows["_cdc_seq"].to_pylist()))
@@ -428,10 +429,10 @@ def derive(rows, table, key, columns, wrong, is_lax):
     old_rows = OldRows(rows, table, columns, wrong)
     state, deleted = {}, None
     # Until a snapshot has read a row, the stream may change it without the lake knowing it.
-    first_strict = last_read(op) + 1
+    first_strict = strict_from(op, arguments.has_snapshot)
     read_at = set()
     for i in range(n_rows):
-        is_strict = i >= first_strict and not is_lax
+        is_strict = i >= first_strict and not arguments.lax
         where = f"{table} at {lsn(position[i][0])} seq {position[i][1]}"
         if old_rows.maps[i] is not None and op[i] not in ("U", "D"):
             wrong.add("wrong old row", f"{where}: {op[i]} with an old row")
@@ -482,8 +483,13 @@ def derive(rows, table, key, columns, wrong, is_lax):
     return state
 
 
-def last_read(op):
-    return max((i for i, of_row in enumerate(op) if of_row == "R"), default=-1)
+def strict_from(op, has_snapshot):
+    """From where on every row that is changed must be known. A table that was truncated before the snapshot read it has no row that was read."""
+    def last(wanted):
+        return max((i for i, of_row in enumerate(op) if of_row == wanted), default=-1)
+
+    read = last("R")
+    return 1 + (last("T") if read < 0 and has_snapshot else read)
 
 
 class OldRows:
@@ -518,7 +524,7 @@ class OldRows:
 CHECKED = collections.Counter()
 
 
-def derive_keyless(rows, table, columns, wrong):
+def derive_keyless(rows, table, columns, wrong, arguments):
     """Rows without a key are told apart by all their cells."""
     cells = list(zip(*(canonical_column(rows, column) for column in columns)))
     relation = rows["_cdc_relation"].to_pylist()
@@ -526,7 +532,7 @@ def derive_keyless(rows, table, columns, wrong):
     state = collections.Counter()
     ops = rows["_cdc_op"].to_pylist()
     # What the stream deletes before that was read at no point.
-    first_strict = last_read(ops) + 1
+    first_strict = strict_from(ops, arguments.has_snapshot)
     for i, (op, unchanged) in enumerate(zip(ops, rows["_cdc_unchanged"].to_pylist())):
         where = f"{table} row {i}"
         if unchanged:
@@ -671,12 +677,12 @@ def check_table(source, schemas, files, table, wrong, arguments):
         if column.name not in rows.column_names and any(row[columns.index(column)] is not None for row in wanted):
             wrong.add("missing column", f"{table}.{column.name}")
     if key:
-        state = derive(rows, table, key, columns, wrong, arguments.lax)
+        state = derive(rows, table, key, columns, wrong, arguments)
         compare(table, columns, key, wanted, state, rows, wrong)
         if not arguments.renamed_leaves:
             check_leaves(source.leaves(name, [c for c in columns if c.name in key]), table, state, rows, wrong)
     else:
-        have = derive_keyless(rows, table, columns, wrong)
+        have = derive_keyless(rows, table, columns, wrong, arguments)
         want = collections.Counter(tuple(row) for row in wanted)
         for row, count in (want - have).items():
             wrong.add("missing row", f"{table}: {count} × {shown(row)}")

@@ -32,6 +32,8 @@ pub mod startup;
 mod streaming;
 mod whole;
 
+use streaming::Ending;
+
 /// When to stop by ourselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -173,7 +175,8 @@ async fn attempts(context: &mut Context) -> Result<()> {
         let outcome = attempt(context).await;
         context.shared.ready(false);
         match outcome {
-            Ok(()) => return Ok(()),
+            Ok(Ending::Done) => return Ok(()),
+            Ok(Ending::Anew) => {}
             Err(_) if context.is_stopping() => {
                 info!("stopped; what was not published yet is streamed again next time");
                 return Ok(());
@@ -210,7 +213,7 @@ async fn attempts(context: &mut Context) -> Result<()> {
     }
 }
 
-async fn attempt(context: &mut Context) -> Result<()> {
+async fn attempt(context: &mut Context) -> Result<Ending> {
     let mut shutdown = context.shutdown.clone();
     let opened = tokio::select! {
         opened = Box::pin(opening::open(context)) => opened?,

@@ -102,8 +102,8 @@ pub async fn create(
         write_identity(store, config, options, &system.id).await?;
     }
     let mut events = vec![publication_event(sql, &config.source.publication).await?];
-    // Before anybody looks at rows: what is attached from here on is read by itself.
-    let found = partitions::attached(sql).await?;
+    // What was attached since is read by itself.
+    let found = partitions::attached_before(sql, name).await?;
     let attached = found.iter().map(|found| (found.partition.0, found.by)).collect();
     events.push(Event::Partitions { attached, gone: Vec::new() });
     events.extend(whole::ends(sql, config, start, is_adopted).await);

@@ -378,7 +378,7 @@ impl Rounds {
         let leaves: Vec<Oid> =
             wanted.iter().filter(|(_, wanted)| wanted.root.is_some()).map(|(leaf, _)| *leaf).collect();
         relations.extend(partitions::leaves_below(&sql, &leaves).await?);
-        let (tables, work) = self.plan(&point, &relations, wanted).await?;
+        let (tables, work) = self.plan(&point, &each_once(relations), wanted).await?;
         for (subject, table) in &tables {
             if table.pieces_left == 0 {
                 self.end(*subject, table, &point).await?;
@@ -644,6 +644,18 @@ impl Rounds {
         }))
         .await
     }
+}
+
+/// Every relation for one subject: a leaf that is wanted, and lies below a partition that is, is read for itself.
+fn each_once(relations: Vec<(Oid, Oid)>) -> Vec<(Oid, Oid)> {
+    let mut subjects: BTreeMap<Oid, Oid> = BTreeMap::new();
+    for (relation, subject) in relations {
+        let chosen = subjects.entry(relation).or_insert(subject);
+        if subject == relation {
+            *chosen = subject;
+        }
+    }
+    subjects.into_iter().collect()
 }
 
 /// Asks the loop of the stream.

@@ -76,6 +76,15 @@ pub(super) struct Streaming<'c> {
     target: Option<Lsn>,
 }
 
+/// How an attempt ends that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing is left to do.
+    Done,
+    /// The stream has to begin anew, at once.
+    Anew,
+}
+
 /// What the loop is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -83,6 +92,8 @@ enum Phase {
     Streaming,
     /// Told to stop, or everything asked for is here: publish what is whole and go.
     Draining { deadline: Option<Instant> },
+    /// What the server keeps of partitions is out of date: publish what is whole, then stream anew.
+    Renewing,
     /// The source ended the stream: publish what is whole, then reconnect.
     Ended,
 }
@@ -174,7 +185,7 @@ impl<'c> Streaming<'c> {
     }
 
     /// Streams until told to stop, the target is reached, or the stream ends.
-    pub(super) async fn run(mut self) -> Result<()> {
+    pub(super) async fn run(mut self) -> Result<Ending> {
         if self.context.until == Until::Now {
             // Kept over reconnects: what had committed when the command was given is what was asked for.
             let now = catalog::written_lsn(&self.source_sql).await?.unwrap_or(self.positions.received);
@@ -221,7 +232,7 @@ impl<'c> Streaming<'c> {
         error
     }
 
-    async fn stream_on(&mut self) -> Result<()> {
+    async fn stream_on(&mut self) -> Result<Ending> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = self.context.shutdown.clone();
@@ -271,7 +282,7 @@ impl<'c> Streaming<'c> {
         match self.phase {
             Phase::Streaming => has_room,
             // A transaction that is half here is read to its end, so that the cut can hold it.
-            Phase::Draining { .. } => has_room && self.fold.in_transaction(),
+            Phase::Draining { .. } | Phase::Renewing => has_room && self.fold.in_transaction(),
             Phase::Ended => false,
         }
     }
@@ -279,6 +290,7 @@ impl<'c> Streaming<'c> {
     fn is_done(&self) -> bool {
         match self.phase {
             Phase::Streaming => false,
+            Phase::Renewing => self.is_clean(),
             Phase::Draining { deadline } => {
                 self.is_clean() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
             }
@@ -301,18 +313,28 @@ impl<'c> Streaming<'c> {
         !self.buffers.is_empty() || !self.beside.files.is_empty()
     }
 
-    fn end(&self) -> Result<()> {
+    fn end(&self) -> Result<Ending> {
         match self.phase {
             Phase::Ended => {
                 Err(Error::transient("the server ended the stream: it is shutting down, or was asked to"))
             }
+            Phase::Renewing => Ok(Ending::Anew),
             Phase::Draining { .. } | Phase::Streaming => {
                 if !self.is_clean() {
                     info!("the grace time is over; what is not published yet is streamed again next time");
                 }
-                Ok(())
+                Ok(Ending::Done)
             }
         }
+    }
+
+    /// Before 15 pgoutput remembers for as long as its session lives whether it sends the changes of a relation, whatever becomes of the relation
+    /// (`rel_sync_cache_relation_cb`): of a table that changed before it was attached it sends nothing. A session that begins behind the
+    /// attachment has nothing to remember.
+    fn renew(&mut self) -> Result<()> {
+        info!(published = %self.positions.published, "partitions changed, which this version of Postgres does not notice while it streams: streaming anew");
+        self.phase = Phase::Renewing;
+        self.cut_if_due()
     }
 
     fn begin_drain(&mut self, reason: &'static str, deadline: Option<Instant>) -> Result<()> {
@@ -615,7 +637,7 @@ impl<'c> Streaming<'c> {
             Phase::Streaming => {
                 self.cut_begun.is_some_and(|begun| begun.elapsed() >= self.context.config.cut.interval)
             }
-            Phase::Draining { .. } | Phase::Ended => {
+            Phase::Draining { .. } | Phase::Renewing | Phase::Ended => {
                 self.has_rows() || !self.events.is_empty() || self.positions.is_behind()
             }
         };

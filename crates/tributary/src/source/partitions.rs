@@ -6,6 +6,7 @@
 //! Fails: as `fault` classifies the server's errors.
 
 use pgoutput::{Oid, Xid};
+use tokio_postgres::Row;
 
 use super::catalog::IS_HEAP;
 use super::sql::{Sql, get};
@@ -32,12 +33,19 @@ pub async fn fingerprint(sql: &Sql) -> Result<String> {
 pub async fn attached(sql: &Sql) -> Result<Vec<Attached>> {
     let query = format!("SELECT i.inhrelid, i.xmin::text::int8 {PARTITIONS}");
     let rows = sql.query("partitions of the database", &query, &[]).await?;
-    rows.iter()
-        .map(|row| {
-            let by = u32::try_from(get::<i64>(row, 1)?).unwrap_or_default();
-            Ok(Attached { partition: Oid(get(row, 0)?), by })
-        })
-        .collect()
+    rows.iter().map(attached_of).collect()
+}
+
+/// The partitions that were attached before anything that a slot has to tell.
+pub async fn attached_before(sql: &Sql, slot: &str) -> Result<Vec<Attached>> {
+    let query = format!("SELECT i.inhrelid, i.xmin::text::int8 {PARTITIONS} AND {BEFORE_SLOT}");
+    let rows = sql.query("partitions of the database", &query, &[&slot]).await?;
+    rows.iter().map(attached_of).collect()
+}
+
+fn attached_of(row: &Row) -> Result<Attached> {
+    let by = u32::try_from(get::<i64>(row, 1)?).unwrap_or_default();
+    Ok(Attached { partition: Oid(get(row, 0)?), by })
 }
 
 /// The leaves at and below relations that exist, each with the one it lies below.
@@ -80,6 +88,10 @@ pub async fn born(sql: &Sql, partitions: &[Oid], publications: &[String], since:
 /// A partition that DETACH CONCURRENTLY is about to leave is none for anybody who looks now.
 const PARTITIONS: &str = "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
       WHERE c.relispartition AND c.relkind IN ('r', 'p') AND NOT i.inhdetachpending";
+
+/// A slot keeps the catalogs from this transaction on.
+const BEFORE_SLOT: &str =
+    "age(i.xmin) > (SELECT age(s.catalog_xmin) FROM pg_replication_slots s WHERE s.slot_name = $1::text)";
 
 const FINGERPRINT: &str =
     "coalesce(sum(hashint8extended((i.inhrelid::int8 << 32) | i.xmin::text::int8, 0)::numeric), 0)::text";

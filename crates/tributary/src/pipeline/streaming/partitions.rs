@@ -97,13 +97,19 @@ impl Streaming<'_> {
             return Ok(());
         }
         let Some((changes, done)) = self.partitions.waiting.take_if(is_there) else { return Ok(()) };
-        self.partitions_changed(changes)?;
+        let is_other_stream = self.partitions_changed(changes)?;
         // The task may be gone.
         let _ = done.send(());
-        Ok(())
+        if is_other_stream && self.overlooks_attaching() { self.renew() } else { Ok(()) }
     }
 
-    fn partitions_changed(&mut self, changes: Changes) -> Result<()> {
+    /// Whether the server may go on as if nothing had been attached or detached.
+    fn overlooks_attaching(&self) -> bool {
+        self.source_sql.server_version() < FIRST_THAT_NOTICES
+    }
+
+    /// Returns whether a table is streamed as somebody's leaf from here on that may have been a table of its own, or the other way round.
+    fn partitions_changed(&mut self, changes: Changes) -> Result<bool> {
         let Changes { lsn: _, attached, gone, detached, facts, to_read } = changes;
         let config = &self.context.config;
         if !config.partitions.folds_to_root() {
@@ -111,7 +117,7 @@ impl Streaming<'_> {
             self.beside.look();
             self.events.push(Event::Partitions { attached, gone });
             self.something_to_cut();
-            return Ok(());
+            return Ok(true);
         }
         let (reads, reads_tables) = (
             config.partitions.on_attach == OnAttach::Backfill,
@@ -135,8 +141,10 @@ impl Streaming<'_> {
         }
         // Tables of their own that appear or come back: all of their rows have to be read.
         let mut has_new_tables = false;
+        let mut is_other_stream = false;
         for ((root, existence), leaves) in ends {
             has_new_tables |= existence == Existence::Exists;
+            is_other_stream |= existence == Existence::Exists && self.fold.is_wanted_root(root);
             self.detach(root, existence, leaves)?;
         }
         let Facts { mut leaves, mut roots, types, .. } = facts;
@@ -147,7 +155,15 @@ impl Streaming<'_> {
         let facts = Facts { roots, leaves, types, ..Facts::default() };
         self.partitions.note_back(&self.fold, &facts);
         self.fold.learn(facts);
-        let has_rows = |(leaf, is_empty): &(Oid, bool)| !is_empty || self.fold.is_announced(*leaf);
+        let is_wanted_leaf = |leaf: Oid| {
+            let root = self.fold.root_of(leaf);
+            root != leaf && self.fold.is_wanted_root(root)
+        };
+        is_other_stream |= to_read.iter().any(|(leaf, _)| is_wanted_leaf(*leaf));
+        // One that is empty now may have got rows by the time that the server hears of it.
+        let is_overlooked = self.overlooks_attaching();
+        let has_rows =
+            |(leaf, is_empty): &(Oid, bool)| !is_empty || is_overlooked || self.fold.is_announced(*leaf);
         let mut to_read: BTreeSet<Oid> = to_read.into_iter().filter(has_rows).map(|(leaf, _)| leaf).collect();
         to_read.append(&mut self.partitions.back);
         for leaf in to_read.into_iter().filter(|_| reads) {
@@ -165,7 +181,7 @@ impl Streaming<'_> {
             self.events.push(Event::Partitions { attached, gone });
             self.something_to_cut();
         }
-        Ok(())
+        Ok(is_other_stream)
     }
 
     /// Leaves are nobody's leaves from here on.
@@ -226,3 +242,6 @@ impl Streaming<'_> {
         Ok(())
     }
 }
+
+/// The first version whose walsender notices that a partition was attached or detached.
+const FIRST_THAT_NOTICES: u32 = 150_000;
