@@ -150,6 +150,22 @@ impl BatchBuilder {
 
     /// The batch, and an empty builder in its place.
     pub fn finish(&mut self) -> Result<RecordBatch, CellError> {
+        self.finish_with(ColumnBuilder::finish)
+    }
+
+    /// The batch, and in its place an empty builder with room for as much again: as many rows are about to come.
+    pub fn finish_full(&mut self) -> Result<RecordBatch, CellError> {
+        let rows = self.rows;
+        let batch = self.finish_with(ColumnBuilder::finish_full)?;
+        self.metadata.ops.reserve_exact(rows);
+        self.metadata.seqs.reserve_exact(rows);
+        Ok(batch)
+    }
+
+    fn finish_with(
+        &mut self,
+        finish: fn(&mut ColumnBuilder) -> Result<ArrayRef, ArrowError>,
+    ) -> Result<RecordBatch, CellError> {
         if self.is_broken {
             return Err(CellError::Broken);
         }
@@ -161,7 +177,7 @@ impl BatchBuilder {
             arrays.push(before.texts.finish(rows, field.map(|field| field.data_type()))?);
         }
         for column in &mut self.columns {
-            arrays.push(column.finish()?);
+            arrays.push(finish(column)?);
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.arrow), arrays)?;
         (self.rows, self.bytes, self.lsn_range) = (0, 0, None);
@@ -407,7 +423,11 @@ impl Metadata {
         let op_offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
         let stamps = std::mem::take(&mut self.stamps);
         let of_stamps = |value: fn(&TxStamp) -> i64| -> Vec<i64> {
-            runs(&stamps, rows).flat_map(|(stamp, count)| std::iter::repeat_n(value(stamp), count)).collect()
+            let mut values = Vec::with_capacity(rows);
+            for (stamp, count) in runs(&stamps, rows) {
+                values.extend(std::iter::repeat_n(value(stamp), count));
+            }
+            values
         };
         let commit_times = of_stamps(|stamp| stamp.commit_time_unix_micros);
         let data_type = |place: usize| schema.fields().get(place).map(|field| field.data_type());
@@ -426,15 +446,20 @@ impl Metadata {
     }
 
     fn finish_relations(&mut self, rows: usize) -> Result<StringArray, CellError> {
-        let mut relations = StringBuilder::with_capacity(rows, 0);
-        for (relation, count) in runs(&std::mem::take(&mut self.relations), rows) {
-            let held = relations.values_slice().len();
-            if reserve(held, relation.len().saturating_mul(count)).is_err() {
+        let found = std::mem::take(&mut self.relations);
+        let mut bytes = 0;
+        for (relation, count) in runs(&found, rows) {
+            let more = relation.len().saturating_mul(count);
+            if reserve(bytes, more).is_err() {
                 return Err(CellError::Full {
                     relation: relation.as_ref().into(),
                     column: "_cdc_relation".into(),
                 });
             }
+            bytes += more;
+        }
+        let mut relations = StringBuilder::with_capacity(rows, bytes);
+        for (relation, count) in runs(&found, rows) {
             relations.append_value_n(relation, count);
         }
         Ok(relations.finish())

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Array as _, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
     Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder,
     StringBuilder, TimestampMicrosecondBuilder,
 };
@@ -337,6 +337,51 @@ impl ColumnBuilder {
             | ColumnBuilder::Timestamptz(..) => 64 + 1,
             ColumnBuilder::Decimal { .. } => 128 + 1,
             ColumnBuilder::Shaped(shaped) => shaped.row_bits(),
+        }
+    }
+
+    /// The column, and in its place a builder with room for as much again, where growing would cost.
+    pub(crate) fn finish_full(&mut self) -> Result<ArrayRef, ArrowError> {
+        match self {
+            ColumnBuilder::Int2(builder) | ColumnBuilder::Int4(builder) => {
+                let array = builder.finish();
+                *builder = Int32Builder::with_capacity(array.len());
+                Ok(Arc::new(array))
+            }
+            ColumnBuilder::Int8(builder) | ColumnBuilder::Oid(builder) => {
+                let array = builder.finish();
+                *builder = Int64Builder::with_capacity(array.len());
+                Ok(Arc::new(array))
+            }
+            ColumnBuilder::Float8(builder) => {
+                let array = builder.finish();
+                *builder = Float64Builder::with_capacity(array.len());
+                Ok(Arc::new(array))
+            }
+            ColumnBuilder::NumericText(builder)
+            | ColumnBuilder::Text(builder)
+            | ColumnBuilder::Jsonb(builder)
+            | ColumnBuilder::Time(builder)
+            | ColumnBuilder::Uuid(builder) => {
+                let array = builder.finish();
+                *builder = StringBuilder::with_capacity(array.len(), array.value_data().len());
+                Ok(Arc::new(array))
+            }
+            ColumnBuilder::Bytea(builder) => {
+                let array = builder.finish();
+                *builder = BinaryBuilder::with_capacity(array.len(), array.value_data().len());
+                Ok(Arc::new(array))
+            }
+            // Small, or with a type of their own, which a new builder would have to be told.
+            ColumnBuilder::Bool(_)
+            | ColumnBuilder::Float4(_)
+            | ColumnBuilder::Decimal { .. }
+            | ColumnBuilder::Date(..)
+            | ColumnBuilder::Timestamp(..)
+            | ColumnBuilder::Timestamptz(..)
+            | ColumnBuilder::Array(_)
+            | ColumnBuilder::Rendered(_)
+            | ColumnBuilder::Shaped(_) => self.finish(),
         }
     }
 

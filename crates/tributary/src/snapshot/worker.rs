@@ -7,24 +7,21 @@
 //! truncated it since the point: a snapshot sees a table that was rewritten later as empty.
 //! Fails: as the source does; [`verdict`] says what to do.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::Stream as _;
 use pgoutput::{Oid, Tuple};
-use tokio_postgres::{CopyOutStream, Statement};
+use tokio_postgres::Statement;
 
 use super::copy::Rows;
 use super::plan::Blocks;
 use super::point::begin;
 use super::query::{self, DEFINITION, Shape, Since};
 use crate::error::{Error, Result};
-use crate::source::fault::{from_sql, server_error};
+use crate::source::copy_out::Copied;
+use crate::source::fault::server_error;
 use crate::source::sql::get;
-use crate::source::{ConnectOptions, Sql, connect_sql};
+use crate::source::{ConnectOptions, CopyOut, Sql, connect_sql};
 
 /// How long the source may be kept busy or waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +41,19 @@ impl Default for Patience {
     }
 }
 
-/// A session in a transaction on the point's snapshot.
+/// Two sessions in transactions on the point's snapshot: one asks what relations are, the other one locks and reads them.
 #[derive(Debug)]
 pub struct Worker {
     sql: Sql,
+    rows: CopyOut,
     /// Sees the catalogs as they are now, which the transaction does not.
     catalogs: Arc<Sql>,
     /// Asks them what a relation is now.
     now: Statement,
-    phase: Phase,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Nothing is locked.
-    Idle,
-    /// Behind the savepoint something is, or an error ended what was behind it.
-    Begun,
-    /// Rows are on their way.
-    Reading,
+    /// Behind the savepoint of `sql` something is, or an error ended what was behind it.
+    has_asked: bool,
+    /// The same of `rows`: a relation may be locked.
+    has_locked: bool,
 }
 
 /// How reading a piece began.
@@ -78,7 +69,6 @@ pub enum Begun<'w> {
 /// Rows on their way.
 pub struct Reading<'w> {
     worker: &'w mut Worker,
-    stream: Pin<Box<CopyOutStream>>,
     rows: Rows,
     what: String,
     bytes: u64,
@@ -89,20 +79,23 @@ pub struct Reading<'w> {
 pub async fn transaction(options: &ConnectOptions, snapshot: &str, patience: Patience) -> Result<Sql> {
     let sql = connect_sql(options).await?;
     sql.execute("snapshot of the point", &begin(snapshot)).await.map_err(lost)?;
+    sql.execute("settings of the snapshot", &settings(patience)).await?;
+    Ok(sql)
+}
+
+fn settings(patience: Patience) -> String {
     let statement = patience.statement.map_or(0, |bound| bound.as_millis());
-    let settings = format!(
+    format!(
         "SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {}; SET LOCAL row_security = off; \
          SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_tidscan = on; \
          SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
          WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'; SAVEPOINT relation",
         patience.lock.as_millis().max(1)
-    );
-    sql.execute("settings of the snapshot", &settings).await?;
-    Ok(sql)
+    )
 }
 
 impl Worker {
-    /// Opens a session on the snapshot. `catalogs` is one of the same server, which many workers may share.
+    /// Opens the sessions on the snapshot. `catalogs` is one of the same server, which many workers may share.
     pub async fn open(
         options: &ConnectOptions,
         snapshot: &str,
@@ -110,25 +103,26 @@ impl Worker {
         patience: Patience,
     ) -> Result<Worker> {
         let sql = transaction(options, snapshot, patience).await?;
+        let mut rows = CopyOut::connect(options, sql.server_version()).await?;
+        rows.execute("snapshot of the point", &begin(snapshot)).await.map_err(lost)?;
+        rows.execute("settings of the snapshot", &settings(patience)).await?;
         let now = catalogs.prepare("columns of a table", &now_query()).await?;
-        Ok(Worker { sql, catalogs, now, phase: Phase::Idle })
+        Ok(Worker { sql, rows, catalogs, now, has_asked: false, has_locked: false })
     }
 
     /// What the publications had of relations at the point. One that was not there or not published is left out.
     pub async fn shapes(&mut self, publications: &[String], relations: &[Oid]) -> Result<Vec<Shape>> {
-        self.rewind().await?;
-        self.phase = Phase::Begun;
+        self.begin_asking().await?;
         let shapes = query::shapes(&self.sql, publications, relations).await?;
-        self.rewind().await?;
+        self.end_asking().await?;
         Ok(shapes)
     }
 
     /// How the stream announces relations, as it was at the point.
     pub async fn announcements(&mut self, relations: &[Oid]) -> Result<Vec<query::Announcement>> {
-        self.rewind().await?;
-        self.phase = Phase::Begun;
+        self.begin_asking().await?;
         let found = query::announcements(&self.sql, relations).await?;
-        self.rewind().await?;
+        self.end_asking().await?;
         Ok(found)
     }
 
@@ -142,16 +136,16 @@ impl Worker {
         blocks: Blocks,
         since: Option<Since>,
     ) -> Result<Begun<'_>> {
-        self.rewind().await?;
-        self.phase = Phase::Begun;
+        self.unlock().await?;
+        self.has_locked = true;
         let what = format!("{}.{}", shape.schema, shape.name);
         // It locks as `LOCK TABLE … IN ACCESS SHARE MODE` does, and is content with SELECT on single columns.
         let lock = format!("SELECT FROM ONLY {} LIMIT 0", shape.quoted_name());
-        match self.sql.execute(&what, &lock).await {
+        match self.rows.execute(&what, &lock).await {
             Ok(()) => {}
             Err(error) if names_nothing(&error) => {
                 let now = self.now(shape).await?;
-                self.rewind().await?;
+                self.unlock().await?;
                 return Ok(if now == Now::Gone { Begun::Gone } else { Begun::Changed });
             }
             Err(error) => return Err(advised(error)),
@@ -159,33 +153,50 @@ impl Worker {
         match self.now(shape).await? {
             Now::Same => {}
             Now::Other => {
-                self.rewind().await?;
+                self.unlock().await?;
                 return Ok(Begun::Changed);
             }
             Now::Gone => {
-                self.rewind().await?;
+                self.unlock().await?;
                 return Ok(Begun::Gone);
             }
         }
         let copy = query::copy(shape, texts, blocks, since);
-        let stream = self.sql.client().copy_out(copy.as_str()).await;
-        let stream = stream.map_err(|error| advised(from_sql(error, &what)))?;
-        self.phase = Phase::Reading;
+        self.rows.copy(&what, &copy).await.map_err(advised)?;
         let rows = Rows::new(texts.into());
-        let (stream, has_ended) = (Box::pin(stream), false);
-        Ok(Begun::Reading(Reading { worker: self, stream, rows, what, bytes: 0, has_ended }))
+        Ok(Begun::Reading(Reading { worker: self, rows, what, bytes: 0, has_ended: false }))
     }
 
     /// The connection is gone; a retry needs a new worker, and new `catalogs` if theirs is gone as well.
     pub fn is_closed(&self) -> bool {
-        self.sql.is_closed()
+        self.sql.is_closed() || self.rows.is_closed()
+    }
+
+    /// Ends the sessions.
+    pub async fn close(self) {
+        self.rows.close().await;
+    }
+
+    /// Mends the transaction after an error.
+    async fn begin_asking(&mut self) -> Result<()> {
+        self.end_asking().await?;
+        self.has_asked = true;
+        Ok(())
+    }
+
+    async fn end_asking(&mut self) -> Result<()> {
+        if self.has_asked {
+            self.sql.execute("end of a question", REWIND).await?;
+            self.has_asked = false;
+        }
+        Ok(())
     }
 
     /// Releases what was locked; also mends the transaction after an error.
-    async fn rewind(&mut self) -> Result<()> {
-        if self.phase != Phase::Idle {
-            self.sql.execute("end of a table", "ROLLBACK TO SAVEPOINT relation").await?;
-            self.phase = Phase::Idle;
+    async fn unlock(&mut self) -> Result<()> {
+        if self.has_locked {
+            self.rows.execute("end of a table", REWIND).await?;
+            self.has_locked = false;
         }
         Ok(())
     }
@@ -210,14 +221,7 @@ fn now_query() -> String {
     )
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Nobody takes the rows that are still on their way.
-        if self.phase == Phase::Reading {
-            self.sql.abandon();
-        }
-    }
-}
+const REWIND: &str = "ROLLBACK TO SAVEPOINT relation";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Now {
@@ -229,36 +233,28 @@ enum Now {
 impl Reading<'_> {
     /// Waits for rows. False once they are all there. Nothing is lost if it is cancelled.
     pub async fn fill(&mut self) -> Result<bool> {
-        if self.has_ended {
-            return Ok(false);
+        if !self.has_ended {
+            self.worker.rows.fill().await?;
         }
-        let Reading { stream, rows, what, bytes, has_ended, .. } = self;
-        let mut got = 0;
-        poll_fn(|cx| {
-            while got < FILL_BYTES {
-                match stream.as_mut().poll_next(cx) {
-                    Poll::Ready(Some(Ok(chunk))) => {
-                        got += chunk.len();
-                        *bytes += u64::try_from(chunk.len()).unwrap_or(0);
-                        rows.push(chunk);
-                    }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(advised(from_sql(error, what)))),
-                    Poll::Ready(None) => {
-                        *has_ended = true;
-                        break;
-                    }
-                    Poll::Pending if got == 0 => return Poll::Pending,
-                    Poll::Pending => break,
-                }
-            }
-            Poll::Ready(Ok(got > 0))
-        })
-        .await
+        Ok(!self.has_ended)
     }
 
     /// Hands out the rows that are there.
-    pub fn drain(&mut self, row: impl FnMut(Tuple<'_>) -> Result<()>) -> Result<()> {
-        self.rows.drain(row)
+    pub fn drain(&mut self, mut row: impl FnMut(Tuple<'_>) -> Result<()>) -> Result<()> {
+        let Reading { worker, rows, what, bytes, has_ended } = self;
+        while let Some(copied) = worker.rows.pop(what).map_err(advised)? {
+            match copied {
+                Copied::Data(data) => {
+                    *bytes += u64::try_from(data.len()).unwrap_or(0);
+                    rows.take(data, &mut row)?;
+                }
+                Copied::Ended => {
+                    *has_ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What was received, in bytes.
@@ -269,17 +265,13 @@ impl Reading<'_> {
     /// Ends the piece, and with it the lock: how many rows there were. An error if they are not all there.
     pub async fn end(mut self) -> Result<u64> {
         while self.fill().await? {
-            self.rows.drain(|_| Err(Error::bug("a piece was ended before its rows were taken")))?;
+            self.drain(|_| Err(Error::bug("a piece was ended before its rows were taken")))?;
         }
         self.rows.finish()?;
-        self.worker.phase = Phase::Begun;
-        self.worker.rewind().await?;
+        self.worker.unlock().await?;
         Ok(self.rows.rows())
     }
 }
-
-/// What is taken of what is there before rows are handed out: some read buffers, so that a row costs no waking up.
-const FILL_BYTES: usize = 256 << 10;
 
 /// The snapshot is not there any more: whoever kept it has ended, or the server started anew.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod copy_out;
 mod dial;
 pub mod fault;
 mod frames;
@@ -24,6 +25,7 @@ pub mod stream;
 mod tls;
 
 pub use connect::install_crypto;
+pub use copy_out::CopyOut;
 pub use fault::{is_duplicate, is_internal, is_slot_active, is_undefined_function};
 pub use options::{ConnectOptions, Secret, SslMode};
 pub use session::Session;

@@ -100,14 +100,9 @@ impl Sql {
         self.version
     }
 
-    /// The client itself, for COPY and transactions.
+    /// The client itself, for what this has no word for.
     pub fn client(&self) -> &Client {
         &self.client
-    }
-
-    /// Ends the session at once, whatever the server is at: it finds the connection broken as soon as it sends more.
-    pub(crate) fn abandon(&mut self) {
-        self.driver.abort_all();
     }
 
     /// The connection is gone.

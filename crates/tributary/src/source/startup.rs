@@ -1,4 +1,4 @@
-//! Signing in on a replication connection.
+//! Signing in on a connection whose messages we read ourselves.
 //!
 //! Owns: the start-up packet with the pinned settings, and every way to authenticate that we know.
 //! Does not: open the connection, or send a command.
@@ -33,14 +33,23 @@ pub(super) struct SignedIn {
 }
 
 /// Signs in for logical replication of the database of the options.
-pub(super) async fn sign_in(mut io: Io, options: &ConnectOptions) -> Result<SignedIn> {
+pub(super) async fn sign_in(io: Io, options: &ConnectOptions) -> Result<SignedIn> {
+    sign_in_with(io, options, &[("replication", "database")]).await
+}
+
+/// Signs in to the database of the options.
+pub(super) async fn sign_in_for_sql(io: Io, options: &ConnectOptions) -> Result<SignedIn> {
+    sign_in_with(io, options, &[]).await
+}
+
+async fn sign_in_with(mut io: Io, options: &ConnectOptions, more: &[(&str, &str)]) -> Result<SignedIn> {
     let mut parameters = vec![
         ("user", options.user.as_str()),
         ("database", options.database.as_str()),
-        ("replication", "database"),
         ("application_name", options.application_name.as_str()),
         ("client_encoding", "UTF8"),
     ];
+    parameters.extend(more);
     if let Some(given) = &options.options {
         parameters.push(("options", given));
     }

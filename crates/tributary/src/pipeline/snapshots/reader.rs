@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use lake::gauge::{Gauge, Reservation, Use};
 use lake::log::{Chunk, ReadPiece};
 use lake::writer::{OpenFile, Rows};
@@ -101,9 +102,9 @@ struct Taken {
 
 impl Reader {
     pub(super) async fn run(self) {
-        let mut worker = None;
+        let mut worker: Option<Worker> = None;
         loop {
-            let Some(mut work) = lock(&self.queue).pop_front() else { return };
+            let Some(mut work) = lock(&self.queue).pop_front() else { break };
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
             let mut tries: BTreeMap<Oid, u32> = BTreeMap::new();
             while !work.pieces.is_empty() {
@@ -112,6 +113,9 @@ impl Reader {
                     return;
                 }
             }
+        }
+        if let Some(worker) = worker {
+            worker.close().await;
         }
     }
 
@@ -365,7 +369,7 @@ impl Reader {
                 }
             }
             if open.builder.rows() >= BATCH_ROWS || open.builder.bytes() >= BATCH_BYTES {
-                open.hand_over()?;
+                open.hand_over(BatchBuilder::finish_full)?;
             }
             Ok(())
         };
@@ -437,7 +441,7 @@ impl Taken {
     /// Ends the open file.
     fn close(&mut self) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
-        open.hand_over()?;
+        open.hand_over(BatchBuilder::finish)?;
         // Nothing more comes: its memory becomes an upload.
         open.file.end();
         self.files.entry(open.root).or_default().push(open.file);
@@ -446,12 +450,10 @@ impl Taken {
 }
 
 impl TaskFile {
-    fn hand_over(&mut self) -> Result<()> {
+    fn hand_over(&mut self, finish: fn(&mut BatchBuilder) -> Result<RecordBatch, CellError>) -> Result<()> {
         // All of one point.
         let Some((lsn, _)) = self.builder.lsn_range() else { return Ok(()) };
-        let batch = self
-            .builder
-            .finish()
+        let batch = finish(&mut self.builder)
             .map_err(|error| Error::bug("a batch of a snapshot cannot be built").caused_by(error))?;
         self.reservation.resize(0);
         let op = Op::Row.as_str();

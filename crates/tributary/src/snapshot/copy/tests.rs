@@ -49,8 +49,7 @@ fn read<'c>(texts: &[bool], chunks: impl IntoIterator<Item = &'c [u8]>) -> Resul
     let mut rows = Rows::new(texts.into());
     let mut found = Vec::new();
     for chunk in chunks {
-        rows.push(Bytes::copy_from_slice(chunk));
-        rows.drain(|tuple| {
+        rows.take(chunk, |tuple| {
             let row: Vec<Value> = tuple.cells().map(Value::of).collect();
             assert_eq!((row.len(), tuple.cells().len()), (texts.len(), texts.len()));
             found.push(row);
@@ -140,10 +139,9 @@ fn a_large_value_costs_what_has_arrived_of_it() {
     let mut bytes = written(&[], b"");
     bytes.truncate(19);
     bytes.extend([0, 1, 0x3f, 0xff, 0xff, 0xff]);
-    rows.push(bytes.into());
+    rows.take(&bytes, |_| panic!("it has no row")).unwrap();
     for _ in 0..100 {
-        rows.push(Bytes::from_static(&[7; 1000]));
-        rows.drain(|_| panic!("it is not whole")).unwrap();
+        rows.take(&[7; 1000], |_| panic!("it is not whole")).unwrap();
     }
     assert_eq!(rows.pending_bytes(), 100_006);
     assert!(rows.carried.capacity() <= 200_012, "{}", rows.carried.capacity());
@@ -156,8 +154,8 @@ fn a_large_value_costs_what_has_arrived_of_it() {
 #[test]
 fn an_error_of_the_taker_ends_it() {
     let mut rows = Rows::new([].into());
-    rows.push(written(&[vec![], vec![]], b"").into());
-    let error = rows.drain(|_| Err(Error::bug("enough"))).unwrap_err();
+    let copy = written(&[vec![], vec![]], b"");
+    let error = rows.take(&copy, |_| Err(Error::bug("enough"))).unwrap_err();
     assert_eq!(error.kind(), Kind::Bug);
     assert_eq!(rows.rows(), 1);
 }
