@@ -148,6 +148,50 @@ fn what_is_kept_stays() -> Result<()> {
     })
 }
 
+/// What an override says of a table wins over `[partitions]`.
+#[test]
+fn policies_are_a_tables_own() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 16, &[]).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
+            settings.snapshot = "initial";
+            settings.on_gone = "mark";
+            settings.refresh = "1s";
+            settings.overrides = "[[tables.override]]\nmatch = \"*.flat\"\non_detach = \"keep\"\non_attach = \"ignore\"\n\
+                [[tables.override]]\nmatch = \"public.deep\"\non_truncate = \"keep\"\n"
+                .to_owned();
+        })
+        .await?;
+        finish(stage, &cluster, &pipeline).await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        cluster
+            .execute(
+                "alter table flat detach partition flat_1_n0; alter table keyless detach partition keyless_1_n0; truncate deep_1_part_0a;
+                create table flat_3 (like flat including all); insert into flat_3 values (1, 3, 0, 'own', 'd');
+                alter table flat attach partition flat_3 for values in (3); insert into flat values (2, 3, 0, 'attached', 'd')",
+            )
+            .await?;
+        settle(&pipeline, "partitions are gone", 2).await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
+        daemon.stop().await?;
+        // As if none of this had happened to those whose rows are kept, and the other one had never had its own.
+        let before = "select g, 1, abs(g) % 4, 'before', repeat('x', 3000) from generate_series(-100, -1) g";
+        cluster
+            .execute(&format!(
+                "create table flat_1 partition of flat for values in (1); insert into flat {before};
+                delete from flat where v = 'own'; insert into deep {before} where abs(g) % 4 < 2"
+            ))
+            .await?;
+        let mut tables = vec!["--lax", "--renamed-leaves"];
+        for table in ["public.flat", "public.deep", "public.keyless"] {
+            tables.extend(["--table", table]);
+        }
+        rig::compare(stage, &cluster, &pipeline, &tables).await?;
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
 /// T31: a walsender of 14 remembers that it does not send a table, also once that is a partition.
 #[test]
 fn what_changed_before_it_was_attached_is_streamed_from_postgres_14() -> Result<()> {

@@ -23,7 +23,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use self::placing::{Named, Placed};
 use self::planning::Missing;
 use self::plans::{Planned, Plans};
-pub use self::selection::{ColumnGlob, GlobError, Reserved, Selection};
+pub use self::selection::{ByTable, ColumnGlob, GlobError, Reserved, Selection};
 use crate::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
 use crate::lineage::{ColumnFacts, Facts, Lineage};
 use crate::relation::{Relations, Target};
@@ -39,8 +39,8 @@ pub struct FoldSettings {
     pub before: Selection,
     /// Leaves fold onto their roots; otherwise every leaf is a table of its own.
     pub fold_to_root: bool,
-    /// A TRUNCATE becomes a `T`; otherwise it is only reported.
-    pub mark_truncate: bool,
+    /// Of which tables a TRUNCATE becomes a `T`; of the others it is only reported.
+    pub mark_truncate: ByTable<bool>,
     /// Which forms types have in the lake.
     pub types: TypeRules,
 }
@@ -435,6 +435,13 @@ impl Fold {
         (self.lineage.has_root(root) || self.table_of.contains_key(&root)) && self.is_selected(root)
     }
 
+    /// The names of a root, by which settings mean it: of now, and in the lake.
+    pub fn names_of(&self, root: Oid) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let in_lake = self.table_of(root).map(|index| self.table(index));
+        let in_lake = in_lake.map(|table| (table.schema_name.as_str(), table.name.as_str()));
+        self.lineage.name(root).into_iter().chain(in_lake)
+    }
+
     /// Every relation that is a leaf as far as is known, in no order.
     pub fn leaves(&self) -> impl Iterator<Item = Oid> {
         self.lineage.relations().filter(|relation| self.lineage.is_leaf(*relation))
@@ -692,17 +699,18 @@ impl Fold {
         }
         let mut changes = Vec::new();
         for (relation, target) in targets {
-            let open = self.transaction.open(relation)?;
             let Target::Plan(number) = target else {
-                open.number();
+                self.transaction.open(relation)?.number();
                 continue;
             };
             let Some(Planned { table, plan }) = self.plans.get(number) else {
                 return Err(FoldError::UnknownRelation { relation });
             };
+            let is_marked = self.settings.mark_truncate.of(self.names_of(self.table(*table).oid));
+            let open = self.transaction.open(relation)?;
             let (lsn, name) = (open.stamp.commit_lsn, plan.relation.to_string());
             self.events.push(FoldEvent::Truncated { table: *table, relation: name, lsn });
-            if self.settings.mark_truncate {
+            if is_marked {
                 let (op, seq) = (Op::Truncate, open.change());
                 changes.push(Change { table: *table, op, seq, plan, image: Image::Empty });
             } else {

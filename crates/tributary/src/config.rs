@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lake::transform::PartitionBy;
 use serde::Deserialize;
+use tables::fold::ByTable;
 use tables::types::{ChosenBy, Misfit, RuleError, TypeRules};
 
 use crate::error::{Error, Result};
@@ -281,23 +282,36 @@ impl Tables {
             .map_err(|error| Error::config("tables.before").caused_by(error))
     }
 
+    /// What one key of `[[tables.override]]` says, and `otherwise` of all other tables.
+    fn by_table<T: Copy>(
+        &self,
+        otherwise: T,
+        key: impl Fn(&TableOverride) -> Option<T>,
+    ) -> Result<ByTable<T>> {
+        let mut rules = Vec::new();
+        for of_tables in &self.r#override {
+            if let Some(value) = key(of_tables) {
+                rules.push((of_tables.parsed()?, value));
+            }
+        }
+        Ok(ByTable::new(otherwise, rules))
+    }
+
     /// The tables that are laid out by their own columns, ready to match.
     pub fn layouts(&self) -> Result<Layouts> {
-        let rules = self.r#override.iter().enumerate().map(|(number, of_tables)| {
-            let selection = of_tables.selection();
-            let selection =
-                selection.map_err(|error| Error::config("tables.override.match").caused_by(error))?;
-            let place = self.places.of(TABLE_OVERRIDE, &number.to_string()).map(str::to_owned);
-            Ok(LayoutRule {
+        let mut rules = Vec::new();
+        for (number, of_tables) in self.r#override.iter().enumerate() {
+            let Some(partition_by) = of_tables.partition_by.clone() else { continue };
+            rules.push(LayoutRule {
                 glob: of_tables.r#match.clone(),
-                selection,
+                selection: of_tables.parsed()?,
                 insert_only: of_tables.insert_only,
-                partition_by: of_tables.partition_by.clone(),
+                partition_by,
                 open_max: usize::try_from(of_tables.open_partitions).unwrap_or(1).max(1),
-                place,
-            })
-        });
-        rules.collect::<Result<_>>().map(Layouts::new)
+                place: self.places.of(TABLE_OVERRIDE, &number.to_string()).map(str::to_owned),
+            });
+        }
+        Ok(Layouts::new(rules))
     }
 }
 
@@ -310,12 +324,24 @@ pub struct TableOverride {
     /// Rows are inserted, and never updated or deleted.
     #[serde(default)]
     pub insert_only: bool,
-    /// The columns that the files are laid out by, instead of commit time.
-    #[serde(deserialize_with = "values::transforms")]
-    pub partition_by: Vec<PartitionBy>,
+    /// The columns that the files are laid out by, instead of commit time; empty for commit time. Without it, as another entry says.
+    #[serde(default, deserialize_with = "values::transforms")]
+    pub partition_by: Option<Vec<PartitionBy>>,
     /// Files of the table that are open at once, at most.
     #[serde(default = "open_partitions")]
     pub open_partitions: u32,
+    /// `partitions.on_truncate` of the table.
+    #[serde(default)]
+    pub on_truncate: Option<OnTruncate>,
+    /// `partitions.on_attach` of the table.
+    #[serde(default)]
+    pub on_attach: Option<OnAttach>,
+    /// `partitions.on_detach` of the table.
+    #[serde(default)]
+    pub on_detach: Option<OnGone>,
+    /// `partitions.on_drop` of the table.
+    #[serde(default)]
+    pub on_drop: Option<OnGone>,
 }
 
 impl TableOverride {
@@ -323,10 +349,21 @@ impl TableOverride {
         tables::fold::Selection::new(std::slice::from_ref(&self.r#match), &[])
     }
 
+    fn parsed(&self) -> Result<tables::fold::Selection> {
+        self.selection().map_err(|error| Error::config("tables.override.match").caused_by(error))
+    }
+
     /// What is wrong with it, and in which key.
     fn check(&self) -> Result<(), (&'static str, String)> {
         self.selection().map_err(|error| ("match", error.to_string()))?;
-        let fields = &self.partition_by;
+        let TableOverride { partition_by, on_truncate, on_attach, on_detach, on_drop, .. } = self;
+        if partition_by.is_none()
+            && (on_truncate, on_attach, on_detach, on_drop) == (&None, &None, &None, &None)
+        {
+            let what = "it says nothing of these tables: `partition_by`, `on_truncate`, `on_attach`, `on_detach` or `on_drop`";
+            return Err(("match", what.to_owned()));
+        }
+        let fields = self.partition_by.as_deref().unwrap_or_default();
         if fields.len() > FIELDS_MAX {
             return Err(("partition_by", format!("there are at most {FIELDS_MAX} levels of partitions")));
         }
@@ -401,11 +438,19 @@ impl Partitions {
     pub fn folds_to_root(&self) -> bool {
         self.fold == FoldTo::Root
     }
+}
 
-    /// Whether TRUNCATE leaves a `T` row.
-    pub fn marks_truncate(&self) -> bool {
-        self.on_truncate == OnTruncate::Mark
-    }
+/// The `on_…` keys of `[partitions]`, and of `[[tables.override]]` where these say otherwise.
+#[derive(Clone, Debug)]
+pub struct PartitionPolicies {
+    /// Whether a TRUNCATE leaves a `T` row.
+    pub marks_truncate: ByTable<bool>,
+    /// What ATTACH PARTITION does to the lake.
+    pub on_attach: ByTable<OnAttach>,
+    /// What DETACH PARTITION does to the lake.
+    pub on_detach: ByTable<OnGone>,
+    /// What dropping a partition does to the lake.
+    pub on_drop: ByTable<OnGone>,
 }
 
 /// `partitions.fold`
@@ -650,6 +695,19 @@ impl Config {
             config.tables.places.note(TABLE_OVERRIDE, &number, place);
         }
         Ok(config)
+    }
+
+    /// What becomes of the rows of partitions, by table.
+    pub fn partition_policies(&self) -> Result<PartitionPolicies> {
+        let Partitions { on_truncate, on_attach, on_detach, on_drop, .. } = &self.partitions;
+        Ok(PartitionPolicies {
+            marks_truncate: self.tables.by_table(*on_truncate == OnTruncate::Mark, |of_tables| {
+                of_tables.on_truncate.map(|policy| policy == OnTruncate::Mark)
+            })?,
+            on_attach: self.tables.by_table(*on_attach, |of_tables| of_tables.on_attach)?,
+            on_detach: self.tables.by_table(*on_detach, |of_tables| of_tables.on_detach)?,
+            on_drop: self.tables.by_table(*on_drop, |of_tables| of_tables.on_drop)?,
+        })
     }
 
     /// How to reach the server that is streamed from.

@@ -31,6 +31,33 @@ impl Reserved {
     }
 }
 
+/// What is said of tables by their names. Of several globs that name one, the last counts.
+#[derive(Clone, Debug)]
+pub struct ByTable<T> {
+    otherwise: T,
+    rules: Vec<(Selection, T)>,
+}
+
+impl<T: Copy> ByTable<T> {
+    /// For the tables of each selection that, for all others `otherwise`.
+    pub fn new(otherwise: T, rules: Vec<(Selection, T)>) -> ByTable<T> {
+        ByTable { otherwise, rules }
+    }
+
+    /// The same for all tables.
+    pub fn same(value: T) -> ByTable<T> {
+        ByTable::new(value, Vec::new())
+    }
+
+    /// What is said of a table that has any of these names.
+    pub fn of<'n>(&self, names: impl Iterator<Item = (&'n str, &'n str)> + Clone) -> T {
+        let names_it =
+            |selection: &Selection| names.clone().any(|(schema, name)| selection.includes(schema, name));
+        let last = self.rules.iter().rfind(|(selection, _)| names_it(selection));
+        last.map_or(self.otherwise, |(_, value)| *value)
+    }
+}
+
 /// A glob that cannot be what its author meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("glob `{glob}` {problem}")]

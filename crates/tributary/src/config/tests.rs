@@ -171,7 +171,11 @@ fn what_types_cannot_forbid_is_placed() {
         ),
         (
             "[[tables.override]]\nmatch = \"a.b\"",
-            "t.toml:5:1: `tables.override`: the key `partition_by` is missing",
+            "t.toml:6:9: it says nothing of these tables: `partition_by`, `on_truncate`, `on_attach`, `on_detach` or `on_drop`",
+        ),
+        (
+            "[[tables.override]]\nmatch = \"a.b\"\non_detach = \"mrak\"",
+            "t.toml:7:13: `tables.override.on_detach` cannot be `mrak`",
         ),
         (
             "[[tables.override]]\nmatch = \"*.*\"\npartition_by = []\n[[tables.override]]\nmatch = \"events\"\npartition_by = [\"day(c)\"]",
@@ -437,5 +441,34 @@ fn the_last_override_that_matches_counts() {
     assert_eq!(
         (by, of_other.open_max),
         (vec!["bucket(4, id)".to_owned(), "identity(region)".to_owned()], 100)
+    );
+}
+
+#[test]
+fn each_policy_of_a_table_is_that_of_the_last_override_that_has_it() {
+    let text = "[partitions]\non_detach = \"mark\"\n\
+                [[tables.override]]\nmatch = \"public.*\"\non_truncate = \"keep\"\non_drop = \"mark\"\n\
+                [[tables.override]]\nmatch = \"public.o*\"\non_detach = \"keep\"\non_attach = \"ignore\"\npartition_by = [\"day(at)\"]\n\
+                [[tables.override]]\nmatch = \"public.orders\"\non_truncate = \"mark\"\n";
+    let config = with(text).expect("it is valid");
+    let policies = config.partition_policies().expect("they are globs");
+    let of = |schema: &'static str, name: &'static str| {
+        let names = std::iter::once((schema, name));
+        let PartitionPolicies { marks_truncate, on_attach, on_detach, on_drop } = &policies;
+        (
+            marks_truncate.of(names.clone()),
+            on_attach.of(names.clone()),
+            on_detach.of(names.clone()),
+            on_drop.of(names),
+        )
+    };
+    assert_eq!(of("other", "orders"), (true, OnAttach::Backfill, OnGone::Mark, OnGone::Keep));
+    assert_eq!(of("public", "events"), (false, OnAttach::Backfill, OnGone::Mark, OnGone::Mark));
+    assert_eq!(of("public", "orders"), (true, OnAttach::Ignore, OnGone::Keep, OnGone::Mark));
+    // A name that it had before counts as well.
+    let renamed = [("public", "sales"), ("public", "orders")].into_iter();
+    assert_eq!(policies.on_detach.of(renamed), OnGone::Keep);
+    assert!(
+        config.tables.layouts().expect("they are globs").of(std::iter::once(("public", "orders"))).is_some()
     );
 }

@@ -71,8 +71,10 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
 }
 
 /// Reads a list of transforms: `["day(created_at)"]`. An element that is none is told at its own place.
-pub(super) fn transforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PartitionBy>, D::Error> {
-    Ok(Vec::<Transform>::deserialize(deserializer)?.into_iter().map(|Transform(by)| by).collect())
+pub(super) fn transforms<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<PartitionBy>>, D::Error> {
+    Ok(Some(Vec::<Transform>::deserialize(deserializer)?.into_iter().map(|Transform(by)| by).collect()))
 }
 
 struct Transform(PartitionBy);

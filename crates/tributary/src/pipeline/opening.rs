@@ -320,7 +320,7 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
         selection: config.tables.selection()?,
         before: config.tables.with_before()?,
         fold_to_root: config.partitions.folds_to_root(),
-        mark_truncate: config.partitions.marks_truncate(),
+        mark_truncate: config.partition_policies()?.marks_truncate,
         types: config.types.rules()?,
     });
     fold.reserve(config.tables.layouts()?.reserved());

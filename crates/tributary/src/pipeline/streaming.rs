@@ -22,6 +22,7 @@ use super::publication::{self, Difference};
 use super::{CommitsOnly, Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
 use crate::clock;
+use crate::config::PartitionPolicies;
 use crate::error::{Error, Result};
 use crate::source::catalog::Reach;
 use crate::source::{self, Received, Sql, Stream, catalog, slot};
@@ -58,6 +59,7 @@ pub(super) struct Streaming<'c> {
     publication: Event,
     reach: Reach,
     partitions: Watched,
+    policies: PartitionPolicies,
     /// Cuts that no reader can see yet. A cut of a snapshot alone moves no position that would tell.
     unpublished: usize,
     /// For the log entry of the next cut.
@@ -143,6 +145,7 @@ impl<'c> Streaming<'c> {
         let positions = Positions::at(state.to_lsn);
         let beside = Beside::start(context, &state)?;
         let partitions = Watched::start(context, &state, &fold, reach.via_root);
+        let policies = context.config.partition_policies()?;
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
         let writer = Writer::start(store, Arc::clone(&context.gauge), settings, state, author);
@@ -170,6 +173,7 @@ impl<'c> Streaming<'c> {
             publication,
             reach,
             partitions,
+            policies,
             unpublished: 0,
             events: Vec::new(),
             beside,

@@ -5,7 +5,7 @@ use pgoutput::{
     Begin, Insert, Lsn, Message, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Xid,
 };
 
-use super::super::{Fold, FoldEvent, FoldSettings, Folded, Named, Placed, Selection};
+use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Named, Placed, Selection};
 use crate::change::Plan;
 use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
 use crate::types::TypeRules;
@@ -17,8 +17,13 @@ fn fold(include: &str) -> Fold {
     let selection = Selection::new(&[include.to_owned()], &[]).unwrap();
     let before = Selection::new(&[], &[]).unwrap();
     let types = TypeRules::default();
-    let mut fold =
-        Fold::new(FoldSettings { selection, before, fold_to_root: true, mark_truncate: true, types });
+    let mut fold = Fold::new(FoldSettings {
+        selection,
+        before,
+        fold_to_root: true,
+        mark_truncate: ByTable::same(true),
+        types,
+    });
     fold.learn(Facts {
         roots: vec![RootFacts {
             oid: ROOT,

@@ -7,7 +7,7 @@ use pgoutput::{
     Begin, Insert, Lsn, Message, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Xid,
 };
 
-use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
+use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Selection};
 use crate::lineage::{Facts, LeafFacts, RootFacts};
 use crate::types::TypeRules;
 
@@ -20,7 +20,7 @@ fn fold(leaves: u32) -> Fold {
         selection,
         before: Selection::new(&[], &[]).unwrap(),
         fold_to_root: true,
-        mark_truncate: true,
+        mark_truncate: ByTable::same(true),
         types: TypeRules::default(),
     });
     let (schema, replica_identity) = ("public".to_owned(), ReplicaIdentity::Default);

@@ -16,7 +16,7 @@ use pgoutput::{
     PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Type, Update, Xid,
 };
 
-use super::super::{Fold, FoldEvent, FoldSettings, Folded, Selection};
+use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Selection};
 use crate::batch::BatchBuilder;
 use crate::change::{Change, Image, TxStamp};
 use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
@@ -353,7 +353,7 @@ impl<'s> Words<'s> {
             selection: Selection::new(&include, &self.list("exclude")).unwrap(),
             before: Selection::new(&self.list("before"), &[]).unwrap(),
             fold_to_root: self.option("fold") != Some("none"),
-            mark_truncate: self.option("truncate") != Some("keep"),
+            mark_truncate: ByTable::same(self.option("truncate") != Some("keep")),
             types: TypeRules::default(),
         }
     }

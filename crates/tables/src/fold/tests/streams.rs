@@ -10,7 +10,7 @@ use pgoutput::{
 };
 use proptest::prelude::*;
 
-use super::super::{Fold, FoldSettings, Folded, Selection};
+use super::super::{ByTable, Fold, FoldSettings, Folded, Selection};
 use crate::change::{Change, Image, Op};
 use crate::lineage::{Facts, LeafFacts, RootFacts};
 use crate::types::{TypeFacts, TypeKind, TypeRules};
@@ -119,7 +119,8 @@ impl World {
         let selection = Selection::new(&["*.*".to_owned()], exclude).unwrap();
         let before = Selection::new(&["s.r10?".to_owned()], &["s.r104".to_owned()]).unwrap();
         let types = TypeRules::default();
-        let settings = FoldSettings { selection, before, fold_to_root: true, mark_truncate: true, types };
+        let settings =
+            FoldSettings { selection, before, fold_to_root: true, mark_truncate: ByTable::same(true), types };
         World { fold: Fold::new(settings), next: 1, lsn: 0x100, columns: [0; 6] }
     }
 

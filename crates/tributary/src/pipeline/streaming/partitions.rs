@@ -119,10 +119,7 @@ impl Streaming<'_> {
             self.something_to_cut();
             return Ok(true);
         }
-        let (reads, reads_tables) = (
-            config.partitions.on_attach == OnAttach::Backfill,
-            config.snapshot.mode == SnapshotMode::Initial,
-        );
+        let reads_tables = config.snapshot.mode == SnapshotMode::Initial;
         let mut ends = Ends::new();
         let mut end = |root: Oid, leaf: Oid, existence| {
             ends.entry((root, existence)).or_default().insert(leaf);
@@ -166,10 +163,13 @@ impl Streaming<'_> {
             |(leaf, is_empty): &(Oid, bool)| !is_empty || is_overlooked || self.fold.is_announced(*leaf);
         let mut to_read: BTreeSet<Oid> = to_read.into_iter().filter(has_rows).map(|(leaf, _)| leaf).collect();
         to_read.append(&mut self.partitions.back);
-        for leaf in to_read.into_iter().filter(|_| reads) {
+        for leaf in to_read {
             let root = self.fold.root_of(leaf);
+            let is_wanted = root != leaf && self.fold.is_wanted_root(root);
             // What is new as a whole is read as a whole.
-            if root != leaf && self.fold.is_wanted_root(root) && !(reads_tables && new_roots.contains(&root))
+            if is_wanted
+                && self.policies.on_attach.of(self.fold.names_of(root)) == OnAttach::Backfill
+                && !(reads_tables && new_roots.contains(&root))
             {
                 self.read_leaf(leaf, root);
             }
@@ -186,11 +186,11 @@ impl Streaming<'_> {
 
     /// Leaves are nobody's leaves from here on.
     fn detach(&mut self, root: Oid, existence: Existence, leaves: BTreeSet<Oid>) -> Result<()> {
-        let partitions = &self.context.config.partitions;
-        let policy = match existence {
-            Existence::Exists => partitions.on_detach,
-            Existence::Dropped => partitions.on_drop,
+        let policies = match existence {
+            Existence::Exists => &self.policies.on_detach,
+            Existence::Dropped => &self.policies.on_drop,
         };
+        let policy = policies.of(self.fold.names_of(root));
         let is_wanted = self.fold.is_wanted_root(root);
         // Rows that come by way of the root do not tell their leaf.
         let is_marked = policy == OnGone::Mark && !self.reach.via_root && is_wanted;
