@@ -150,6 +150,14 @@ fn check_names_what_is_wrong_and_how_to_mend_it() -> Result<()> {
         let good = pipeline.run(&["check", "--json"]).await?.success()?;
         serde_json::from_str::<Value>(&good.stdout).context("check --json")?;
         pipeline.run(&["check"]).await?.success()?;
+        for (names, is_good) in [("*", false), ("", true)] {
+            cluster.configure(&format!("synchronous_standby_names = '{names}'"))?;
+            cluster.value("select pg_reload_conf()").await?;
+            pause(seconds(1)).await;
+            let checked = pipeline.run(&["check"]).await?;
+            ensure!((checked.code == 0) == is_good, "'{names}': {}", checked.text());
+            ensure!(checked.text().contains("synchronous_standby_names") != is_good, "{}", checked.text());
+        }
         cluster.execute("drop publication tributary").await?;
         let bad = pipeline.run(&["check"]).await?;
         ensure!(bad.code != 0 && bad.text().contains("tributary setup"), "{}", bad.text());

@@ -158,9 +158,10 @@ fn policies_are_a_tables_own() -> Result<()> {
             settings.snapshot = "initial";
             settings.on_gone = "mark";
             settings.refresh = "1s";
-            settings.overrides = "[[tables.override]]\nmatch = \"*.flat\"\non_detach = \"keep\"\non_attach = \"ignore\"\n\
+            settings.overrides =
+                "[[tables.override]]\nmatch = \"*.flat\"\non_detach = \"keep\"\non_attach = \"ignore\"\n\
                 [[tables.override]]\nmatch = \"public.deep\"\non_truncate = \"keep\"\n"
-                .to_owned();
+                    .to_owned();
         })
         .await?;
         finish(stage, &cluster, &pipeline).await?;

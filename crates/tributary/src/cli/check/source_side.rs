@@ -36,6 +36,7 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
     settings(report, &server, slot.is_some());
     role(report, &server, &options);
     senders(report, &sql, &server).await;
+    synchronous(report, &sql, &options.application_name).await;
     let has_publication = publications(report, &sql, config, &log).await;
     if has_publication {
         let has_begun = matches!(&log, Log::Found { state, .. } if !state.snapshots.is_empty());
@@ -173,6 +174,33 @@ async fn senders(report: &mut Report, sql: &Sql, server: &ServerFacts) {
         let remedy = format!("ALTER SYSTEM SET max_wal_senders = {more};  -- then restart the server");
         report.fail("walsenders", Kind::SourceHalted, found, remedy);
     }
+}
+
+/// Commits would wait for the lake, and we for the commit of a partition that nobody sees before.
+async fn synchronous(report: &mut Report, sql: &Sql, application: &str) {
+    let names = async || -> Result<String> {
+        let rows = sql
+            .query("synchronous standbys", "SELECT current_setting('synchronous_standby_names')", &[])
+            .await?;
+        Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or_default())
+    };
+    let Some(names) = report.take("synchronous standbys", names().await) else { return };
+    if may_be_synchronous(&names, application) {
+        report.fail(
+            "synchronous standbys",
+            Kind::SourceHalted,
+            format!("synchronous_standby_names = '{names}' means our stream ({application}) as well: commits would wait until the lake has them"),
+            "ALTER SYSTEM SET synchronous_standby_names = …;  -- to the application_name of each standby; or give `source.url` another application_name",
+        );
+    }
+}
+
+/// Whether `synchronous_standby_names` means a session of this name.
+fn may_be_synchronous(names: &str, application: &str) -> bool {
+    let list = names.split_once('(').map_or(names, |(_, list)| list.trim_end().trim_end_matches(')'));
+    list.split(',')
+        .map(|name| name.trim().trim_matches('"'))
+        .any(|name| name == "*" || (!name.is_empty() && name.eq_ignore_ascii_case(application)))
 }
 
 /// Whether all are there.
@@ -606,6 +634,16 @@ mod tests {
     }
 
     /// T50: the minors before the fixes of 2025 lose changes beside ALTER PUBLICATION.
+    #[test]
+    fn a_stream_is_a_synchronous_standby_by_its_name() {
+        for names in ["*", "FIRST 1 (a, *)", "ANY 2 (\"Tributary\", b)", "2 (b,tributary )", "TRIBUTARY"] {
+            assert!(may_be_synchronous(names, "tributary"), "{names}");
+        }
+        for names in ["", "a", "FIRST 1 (a, b)", "tributary_2", "ANY 1 (s1, s2)"] {
+            assert!(!may_be_synchronous(names, "tributary"), "{names}");
+        }
+    }
+
     #[test]
     fn t50_old_minors_are_warned_of() {
         for (number, state) in
