@@ -235,6 +235,11 @@ fn changed_before(publish: Publish) -> Result<()> {
                 .await?;
             pause(Duration::from_millis(200)).await;
         }
+        // One that was made as a partition never was anything else.
+        cluster
+            .execute("create table flat_6 partition of flat for values in (6); insert into flat values (6, 6, 0, 'born', 'd')")
+            .await?;
+        pause(seconds(3)).await;
         let renewed = pipeline.log()?.matches("streaming anew").count();
         ensure!(renewed == 1, "the stream began anew {renewed} times");
         finish_running(stage, &cluster, &pipeline, daemon).await?;

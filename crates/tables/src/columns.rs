@@ -364,12 +364,14 @@ impl ColumnBuilder {
             | ColumnBuilder::Time(builder)
             | ColumnBuilder::Uuid(builder) => {
                 let array = builder.finish();
-                *builder = StringBuilder::with_capacity(array.len(), array.value_data().len());
+                *builder =
+                    StringBuilder::with_capacity(array.len(), array.value_data().len().min(ROOM_BYTES_MAX));
                 Ok(Arc::new(array))
             }
             ColumnBuilder::Bytea(builder) => {
                 let array = builder.finish();
-                *builder = BinaryBuilder::with_capacity(array.len(), array.value_data().len());
+                *builder =
+                    BinaryBuilder::with_capacity(array.len(), array.value_data().len().min(ROOM_BYTES_MAX));
                 Ok(Arc::new(array))
             }
             // Small, or with a type of their own, which a new builder would have to be told.
@@ -410,6 +412,9 @@ impl ColumnBuilder {
         })
     }
 }
+
+/// What one column keeps room for: more than that was a large value, not many of them.
+const ROOM_BYTES_MAX: usize = 4 << 20;
 
 /// A column of the text that Postgres prints.
 pub(crate) struct Rendered {

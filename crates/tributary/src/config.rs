@@ -363,6 +363,12 @@ impl TableOverride {
             let what = "it says nothing of these tables: `partition_by`, `on_truncate`, `on_attach`, `on_detach` or `on_drop`";
             return Err(("match", what.to_owned()));
         }
+        if partition_by.is_none() && self.insert_only {
+            return Err((
+                "insert_only",
+                "`insert_only` says something of `partition_by` only, which is missing".to_owned(),
+            ));
+        }
         let fields = self.partition_by.as_deref().unwrap_or_default();
         if fields.len() > FIELDS_MAX {
             return Err(("partition_by", format!("there are at most {FIELDS_MAX} levels of partitions")));

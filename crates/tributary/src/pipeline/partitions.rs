@@ -47,6 +47,8 @@ pub(super) struct Changes {
     /// Leaves of which the lake may not have all rows, or have rows that are gone; and whether one is empty, and was so from its first moment
     /// unless the stream has brought rows of it.
     pub(super) to_read: BTreeSet<(Oid, bool)>,
+    /// Leaves that may have been tables of their own before.
+    pub(super) unborn: BTreeSet<Oid>,
 }
 
 /// Whether a former partition exists.
@@ -282,17 +284,24 @@ impl Watch {
             relations.dedup();
             // All rows of what was made as a partition, of one that was made as a partition, are in the stream.
             let born: FxHashSet<Oid> = match since {
-                Some(since) if self.settings.names_leaves => {
+                Some(since) => {
                     let publications = &self.settings.publications;
                     partitions::born(sql, &relations, publications, *since).await?.into_iter().collect()
                 }
-                Some(_) | None => FxHashSet::default(),
+                None => FxHashSet::default(),
             };
             // One that was there before may have had rows, whatever it has now.
             relations.retain(|relation| fresh.contains(relation));
             let empty: FxHashSet<Oid> = partitions::empty(sql, &relations).await?.into_iter().collect();
-            let unborn = below.iter().filter(|(leaf, top)| !(born.contains(leaf) && born.contains(top)));
-            changes.to_read.extend(unborn.map(|(leaf, _)| (*leaf, empty.contains(leaf))));
+            for (leaf, top) in &below {
+                let is_born = born.contains(leaf) && born.contains(top);
+                if !is_born {
+                    changes.unborn.insert(*leaf);
+                }
+                if !(is_born && self.settings.names_leaves) {
+                    changes.to_read.insert((*leaf, empty.contains(leaf)));
+                }
+            }
         }
         for gone in gone.chunks(RELATIONS_A_QUERY) {
             let below = partitions::leaves_below(sql, gone).await?;

@@ -177,8 +177,9 @@ impl Worker {
         self.rows.close().await;
     }
 
-    /// Mends the transaction after an error.
+    /// Mends the transaction after an error. What is locked is released first: a question may have to wait for who waits for us.
     async fn begin_asking(&mut self) -> Result<()> {
+        self.unlock().await?;
         self.end_asking().await?;
         self.has_asked = true;
         Ok(())

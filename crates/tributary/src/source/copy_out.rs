@@ -69,26 +69,25 @@ impl CopyOut {
         within(QUERY_TIME_MAX, what, answer).await
     }
 
-    /// Begins a copy, within [`QUERY_TIME_MAX`]. [`CopyOut::fill`] and [`CopyOut::pop`] bring its rows.
+    /// Begins a copy. [`CopyOut::fill`] and [`CopyOut::pop`] bring its rows.
+    ///
+    /// Without a bound of its own: the server says that it began only together with its first rows.
     pub async fn copy(&mut self, what: &str, sql: &str) -> Result<()> {
-        let begin = async {
-            self.send(sql).await?;
-            self.skip_until(1, what).await?;
-            loop {
-                while let Some(frame) = self.frames.next()? {
-                    match frame.tag {
-                        // CopyOutResponse
-                        b'H' => {
-                            self.has_come = self.frames.unread() > 0;
-                            return Ok(());
-                        }
-                        _ => self.control(&frame, what)?,
+        self.send(sql).await?;
+        self.skip_until(1, what).await?;
+        loop {
+            while let Some(frame) = self.next(what)? {
+                match frame.tag {
+                    // CopyOutResponse
+                    b'H' => {
+                        self.has_come = self.frames.unread() > 0;
+                        return Ok(());
                     }
+                    _ => self.control(&frame, what)?,
                 }
-                self.receive().await?;
             }
-        };
-        within(QUERY_TIME_MAX, what, begin).await
+            self.receive().await?;
+        }
     }
 
     /// Waits until there may be something to [`CopyOut::pop`]. Cancelled, it has read nothing.
@@ -112,7 +111,7 @@ impl CopyOut {
     /// What came next of the copy; `None` asks for [`CopyOut::fill`].
     pub fn pop(&mut self, what: &str) -> Result<Option<Copied<'_>>> {
         let body = loop {
-            match self.frames.next()? {
+            match self.next(what)? {
                 None => return Ok(None),
                 Some(Frame { tag: b'd', body }) => break body,
                 // ReadyForQuery
@@ -152,10 +151,15 @@ impl CopyOut {
     /// Skips answers to statements from before, until only so many are open.
     async fn skip_until(&mut self, open_answers: u32, what: &str) -> Result<()> {
         while self.open_answers > open_answers {
-            match self.frames.next()? {
+            match self.next(what)? {
                 None => self.receive().await?,
-                // An error of theirs was told, or interests nobody any more.
-                Some(Frame { tag: b'E', .. }) => {}
+                // An error of theirs was told, or interests nobody any more, but if it ends the session.
+                Some(frame @ Frame { tag: b'E', .. }) => {
+                    let error = self.control(&frame, what);
+                    if self.is_broken {
+                        return error;
+                    }
+                }
                 Some(frame) => self.control(&frame, what)?,
             }
         }
@@ -165,12 +169,20 @@ impl CopyOut {
     /// Takes an answer to its end.
     async fn finish(&mut self, what: &str) -> Result<()> {
         while self.open_answers > 0 {
-            match self.frames.next()? {
+            match self.next(what)? {
                 None => self.receive().await?,
                 Some(frame) => self.control(&frame, what)?,
             }
         }
         Ok(())
+    }
+
+    /// The next message. What makes no sense as one makes none of what follows.
+    fn next(&mut self, what: &str) -> Result<Option<Frame>> {
+        self.frames.next().map_err(|error| {
+            self.is_broken = true;
+            Error::transient(what).caused_by(error)
+        })
     }
 
     /// Everything but the bytes of rows.

@@ -89,9 +89,9 @@ pub async fn born(sql: &Sql, partitions: &[Oid], publications: &[String], since:
 const PARTITIONS: &str = "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
       WHERE c.relispartition AND c.relkind IN ('r', 'p') AND NOT i.inhdetachpending";
 
-/// A slot keeps the catalogs from this transaction on.
-const BEFORE_SLOT: &str =
-    "age(i.xmin) > (SELECT age(s.catalog_xmin) FROM pg_replication_slots s WHERE s.slot_name = $1::text)";
+/// A slot keeps the catalogs from this transaction on. One that is older than half of all ids seems to be of the future.
+const BEFORE_SLOT: &str = "age(i.xmin) NOT BETWEEN 0 AND \
+      (SELECT age(s.catalog_xmin) FROM pg_replication_slots s WHERE s.slot_name = $1::text)";
 
 const FINGERPRINT: &str =
     "coalesce(sum(hashint8extended((i.inhrelid::int8 << 32) | i.xmin::text::int8, 0)::numeric), 0)::text";

@@ -15,7 +15,7 @@ use tables::lineage::Facts;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::Streaming;
+use super::{Phase, Streaming};
 use crate::clock;
 use crate::config::{OnAttach, OnGone, SnapshotMode};
 use crate::error::{Error, Result};
@@ -100,7 +100,10 @@ impl Streaming<'_> {
         let is_other_stream = self.partitions_changed(changes)?;
         // The task may be gone.
         let _ = done.send(());
-        if is_other_stream && self.overlooks_attaching() { self.renew() } else { Ok(()) }
+        if is_other_stream && self.overlooks_attaching() && self.phase == Phase::Streaming {
+            return self.renew();
+        }
+        Ok(())
     }
 
     /// Whether the server may go on as if nothing had been attached or detached.
@@ -110,14 +113,16 @@ impl Streaming<'_> {
 
     /// Returns whether a table is streamed as somebody's leaf from here on that may have been a table of its own, or the other way round.
     fn partitions_changed(&mut self, changes: Changes) -> Result<bool> {
-        let Changes { lsn: _, attached, gone, detached, facts, to_read } = changes;
+        let Changes { lsn: _, attached, gone, detached, facts, to_read, unborn } = changes;
         let config = &self.context.config;
         if !config.partitions.folds_to_root() {
             // Every partition is a table of its own.
             self.beside.look();
+            let is_other_stream =
+                !unborn.is_empty() || detached.iter().any(|(_, existence)| *existence == Existence::Exists);
             self.events.push(Event::Partitions { attached, gone });
             self.something_to_cut();
-            return Ok(true);
+            return Ok(is_other_stream);
         }
         let reads_tables = config.snapshot.mode == SnapshotMode::Initial;
         let mut ends = Ends::new();
@@ -156,11 +161,12 @@ impl Streaming<'_> {
             let root = self.fold.root_of(leaf);
             root != leaf && self.fold.is_wanted_root(root)
         };
-        is_other_stream |= to_read.iter().any(|(leaf, _)| is_wanted_leaf(*leaf));
+        is_other_stream |= unborn.iter().any(|leaf| is_wanted_leaf(*leaf));
         // One that is empty now may have got rows by the time that the server hears of it.
-        let is_overlooked = self.overlooks_attaching();
-        let has_rows =
-            |(leaf, is_empty): &(Oid, bool)| !is_empty || is_overlooked || self.fold.is_announced(*leaf);
+        let is_overlooked = |leaf: &Oid| self.overlooks_attaching() && unborn.contains(leaf);
+        let has_rows = |(leaf, is_empty): &(Oid, bool)| {
+            !is_empty || is_overlooked(leaf) || self.fold.is_announced(*leaf)
+        };
         let mut to_read: BTreeSet<Oid> = to_read.into_iter().filter(has_rows).map(|(leaf, _)| leaf).collect();
         to_read.append(&mut self.partitions.back);
         for leaf in to_read {
