@@ -484,12 +484,12 @@ def derive(rows, table, key, columns, wrong, arguments):
 
 
 def strict_from(op, has_snapshot):
-    """From where on every row that is changed must be known. A table that was truncated before the snapshot read it has no row that was read."""
-    def last(wanted):
-        return max((i for i, of_row in enumerate(op) if of_row == wanted), default=-1)
-
-    read = last("R")
-    return 1 + (last("T") if read < 0 and has_snapshot else read)
+    """From where on every row that is changed must be known. A table that was emptied before the snapshot came to it has no row that was read:
+    which of its rows were there before nobody knows then."""
+    read = max((i for i, of_row in enumerate(op) if of_row == "R"), default=None)
+    if read is None:
+        return len(op) if has_snapshot else 0
+    return read + 1
 
 
 class OldRows:
