@@ -19,6 +19,7 @@ Exit code 0: equal. 1: not, and the differences are printed. 2: it could not be 
 """
 
 import argparse
+import bisect
 import collections
 import datetime
 import decimal
@@ -76,7 +77,7 @@ def main():
         files, schemas = find(folder, wrong), Schemas(folder)
         source = Source(arguments.dsn)
         tables = arguments.table or source.tables(arguments.exclude)
-        arguments.has_snapshot = check_positions(folder, files, wrong, arguments.gaps)
+        arguments.read_until = check_positions(folder, files, wrong, arguments.gaps)
         total = 0
         for table in tables:
             total += check_table(source, schemas, files, table, wrong, arguments)
@@ -165,10 +166,10 @@ def quoted(paths):
 
 
 def check_positions(folder, files, wrong, gaps):
-    """No position twice over all tables, and none missing inside a transaction. Returns whether a row of any table was read by a snapshot."""
+    """No position twice over all tables, and none missing inside a transaction. Returns the last position at which a snapshot read a row of any table."""
     paths = [path for table in sorted(files) for path in files[table]]
     if not paths:
-        return False
+        return None
     pairs = pa.concat_tables(pq.read_table(path, columns=["_cdc_lsn", "_cdc_seq"], partitioning=None) for path in paths)
     changes = pairs.filter(pc.greater(pairs["_cdc_seq"], 0))
     grouped = changes.group_by(["_cdc_lsn", "_cdc_seq"]).aggregate([([], "count_all")])
@@ -200,7 +201,7 @@ def check_positions(folder, files, wrong, gaps):
         f"select filename, count(*) from {relation} where strftime(timezone('UTC', _cdc_commit_ts), '%Y-%m-%d') <> cdc_date or ({hour}) group by 1"
     ).fetchall():
         wrong.add("wrong partition", f"{count} rows of {os.path.relpath(filename, folder)} committed at another time")
-    return pc.any(pc.equal(pairs["_cdc_seq"], -1)).as_py()
+    return pc.max(pairs.filter(pc.equal(pairs["_cdc_seq"], -1))["_cdc_lsn"]).as_py()
 
 
 def check_numbers(folder, paths, wrong):
@@ -429,7 +430,7 @@ def derive(rows, table, key, columns, wrong, arguments):
     old_rows = OldRows(rows, table, columns, wrong)
     state, deleted = {}, None
     # Until a snapshot has read a row, the stream may change it without the lake knowing it.
-    first_strict = strict_from(op, arguments.has_snapshot)
+    first_strict = strict_from(op, rows["_cdc_lsn"].to_pylist(), arguments.read_until)
     read_at = set()
     for i in range(n_rows):
         is_strict = i >= first_strict and not arguments.lax
@@ -483,13 +484,13 @@ def derive(rows, table, key, columns, wrong, arguments):
     return state
 
 
-def strict_from(op, has_snapshot):
-    """From where on every row that is changed must be known. A table that was emptied before the snapshot came to it has no row that was read:
-    which of its rows were there before nobody knows then."""
+def strict_from(op, lsns, read_until):
+    """From where on every row that is changed must be known. A table that was emptied before the snapshot came to it has no row that was read;
+    what was there before is known from the last point at which any table was read."""
     read = max((i for i, of_row in enumerate(op) if of_row == "R"), default=None)
-    if read is None:
-        return len(op) if has_snapshot else 0
-    return read + 1
+    if read is not None:
+        return read + 1
+    return 0 if read_until is None else bisect.bisect_right(lsns, read_until)
 
 
 class OldRows:
@@ -532,7 +533,7 @@ def derive_keyless(rows, table, columns, wrong, arguments):
     state = collections.Counter()
     ops = rows["_cdc_op"].to_pylist()
     # What the stream deletes before that was read at no point.
-    first_strict = strict_from(ops, arguments.has_snapshot)
+    first_strict = strict_from(ops, rows["_cdc_lsn"].to_pylist(), arguments.read_until)
     for i, (op, unchanged) in enumerate(zip(ops, rows["_cdc_unchanged"].to_pylist())):
         where = f"{table} row {i}"
         if unchanged:
