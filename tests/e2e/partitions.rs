@@ -185,11 +185,7 @@ fn policies_are_a_tables_own() -> Result<()> {
             ))
             .await?;
         // A TRUNCATE that leaves no row has its number all the same.
-        let mut tables = vec!["--lax", "--renamed-leaves", "--gaps"];
-        for table in ["public.flat", "public.deep", "public.keyless"] {
-            tables.extend(["--table", table]);
-        }
-        rig::compare(stage, &cluster, &pipeline, &tables).await?;
+        rig::compare(stage, &cluster, &pipeline, &[ROOTS, &["--gaps"]].concat()).await?;
         pipeline.refuse_unexpected_lines(&[])
     })
 }
@@ -401,12 +397,20 @@ async fn finish_running(stage: &Stage, cluster: &Cluster, pipeline: &Pipeline, d
 
 async fn finish(stage: &Stage, cluster: &Cluster, pipeline: &Pipeline) -> Result<()> {
     pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
-    let mut options = vec!["--lax", "--renamed-leaves"];
-    for table in ["public.flat", "public.deep", "public.keyless"] {
-        options.extend(["--table", table]);
-    }
-    rig::compare(stage, cluster, pipeline, &options).await
+    rig::compare(stage, cluster, pipeline, ROOTS).await
 }
+
+/// Compares the roots, and no former partition that is a table of its own.
+const ROOTS: &[&str] = &[
+    "--lax",
+    "--renamed-leaves",
+    "--table",
+    "public.flat",
+    "--table",
+    "public.deep",
+    "--table",
+    "public.keyless",
+];
 
 const KILLS: usize = 5;
 

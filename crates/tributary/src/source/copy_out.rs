@@ -18,8 +18,9 @@ use super::dial::Io;
 use super::fault::ServerError;
 use super::frames::{Frame, Frames};
 use super::options::ConnectOptions;
-use super::sql::QUERY_TIME_MAX;
+use super::sql::within_query_time;
 use super::startup::{self, SignedIn};
+use super::stream::TERMINATE;
 use super::{connect, settings};
 use crate::error::{Error, Result};
 
@@ -57,7 +58,7 @@ impl CopyOut {
         Ok(session)
     }
 
-    /// Runs statements, within [`QUERY_TIME_MAX`]; rows of theirs are skipped, as is what is left of a copy.
+    /// Runs statements, within [`super::sql::QUERY_TIME_MAX`]; rows of theirs are skipped, as is what is left of a copy.
     ///
     /// `what` says in an error what was asked for.
     pub async fn execute(&mut self, what: &str, sql: &str) -> Result<()> {
@@ -66,7 +67,7 @@ impl CopyOut {
             self.skip_until(1, what).await?;
             self.finish(what).await
         };
-        within(QUERY_TIME_MAX, what, answer).await
+        within_query_time(what, answer).await
     }
 
     /// Begins a copy. [`CopyOut::fill`] and [`CopyOut::pop`] bring its rows.
@@ -216,14 +217,7 @@ impl CopyOut {
     }
 }
 
-async fn within<T>(limit: Duration, what: &str, answer: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, answer)
-        .await
-        .unwrap_or_else(|_| Err(Error::transient(format!("{what}: no answer within {} s", limit.as_secs()))))
-}
-
 /// What is taken of what is there before rows are handed out.
 const FILL_BYTES: usize = 128 << 10;
 /// How long a goodbye may take.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
-const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];

@@ -226,7 +226,8 @@ const CANCEL_REQUEST: i32 = 80_877_102;
 /// SQLSTATE `query_canceled`.
 const CANCELED: &str = "57014";
 
-fn no_answer(command: &str, timeout: Duration) -> Error {
+/// An answer did not come in time.
+pub(super) fn no_answer(command: &str, timeout: Duration) -> Error {
     Error::transient(format!("{command}: no answer within {} s", timeout.as_secs()))
 }
 

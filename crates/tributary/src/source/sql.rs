@@ -21,6 +21,7 @@ use tokio_postgres::{Client, Config, Row, Statement, ToStatement};
 
 use super::dial::Io;
 use super::options::{ChannelBinding, ConnectOptions};
+use super::session::no_answer;
 use super::{connect, fault, settings};
 use crate::error::{Error, Result};
 
@@ -44,12 +45,10 @@ impl Sql {
     where
         T: ?Sized + ToStatement,
     {
-        match tokio::time::timeout(QUERY_TIME_MAX, self.client.query(sql, parameters)).await {
-            Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
-            Err(_) => {
-                Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
-            }
-        }
+        within_query_time(what, async {
+            self.client.query(sql, parameters).await.map_err(|error| fault::from_sql(error, what))
+        })
+        .await
     }
 
     /// Runs a query and reads each row as it comes: the rows of 200,000 tables are never here all at once.
@@ -70,29 +69,23 @@ impl Sql {
             }
             Ok(found)
         };
-        tokio::time::timeout(QUERY_TIME_MAX, all).await.map_err(|_elapsed| {
-            Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs()))
-        })?
+        within_query_time(what, all).await
     }
 
     /// Prepares a query that is run often.
     pub(crate) async fn prepare(&self, what: &str, sql: &str) -> Result<Statement> {
-        match tokio::time::timeout(QUERY_TIME_MAX, self.client.prepare(sql)).await {
-            Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
-            Err(_) => {
-                Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
-            }
-        }
+        within_query_time(what, async {
+            self.client.prepare(sql).await.map_err(|error| fault::from_sql(error, what))
+        })
+        .await
     }
 
     /// Runs statements that have no parameters and no rows, within [`QUERY_TIME_MAX`].
     pub async fn execute(&self, what: &str, sql: &str) -> Result<()> {
-        match tokio::time::timeout(QUERY_TIME_MAX, self.client.batch_execute(sql)).await {
-            Ok(answer) => answer.map_err(|error| fault::from_sql(error, what)),
-            Err(_) => {
-                Err(Error::transient(format!("{what}: no answer within {} s", QUERY_TIME_MAX.as_secs())))
-            }
-        }
+        within_query_time(what, async {
+            self.client.batch_execute(sql).await.map_err(|error| fault::from_sql(error, what))
+        })
+        .await
     }
 
     /// The server's `server_version_num`.
@@ -116,6 +109,13 @@ impl Drop for Sql {
         // It says goodbye to the server and ends by itself as soon as the client is dropped.
         self.driver.detach_all();
     }
+}
+
+/// An answer, if it comes within [`QUERY_TIME_MAX`].
+pub(super) async fn within_query_time<T>(what: &str, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(QUERY_TIME_MAX, answer)
+        .await
+        .unwrap_or_else(|_elapsed| Err(no_answer(what, QUERY_TIME_MAX)))
 }
 
 /// Opens a session for SQL.

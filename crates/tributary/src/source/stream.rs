@@ -256,7 +256,8 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 const OUT_BYTES_MAX: usize = 4 << 10;
 
 const COPY_DONE: [u8; 5] = [b'c', 0, 0, 0, 4];
-const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+/// Goodbye, of any session.
+pub(super) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
 /// Body of `CopyData` from the server.
 fn parse_copy_data(body: &[u8]) -> Result<Received<'_>> {

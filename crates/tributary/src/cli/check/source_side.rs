@@ -633,7 +633,6 @@ mod tests {
         report.checks.iter().map(|check| (check.name, check.state.label())).collect()
     }
 
-    /// T50: the minors before the fixes of 2025 lose changes beside ALTER PUBLICATION.
     #[test]
     fn a_stream_is_a_synchronous_standby_by_its_name() {
         for names in ["*", "FIRST 1 (a, *)", "ANY 2 (\"Tributary\", b)", "2 (b,tributary )", "TRIBUTARY"] {
@@ -644,6 +643,7 @@ mod tests {
         }
     }
 
+    /// T50: the minors before the fixes of 2025 lose changes beside ALTER PUBLICATION.
     #[test]
     fn t50_old_minors_are_warned_of() {
         for (number, state) in

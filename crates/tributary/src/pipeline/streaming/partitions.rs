@@ -157,11 +157,7 @@ impl Streaming<'_> {
         let facts = Facts { roots, leaves, types, ..Facts::default() };
         self.partitions.note_back(&self.fold, &facts);
         self.fold.learn(facts);
-        let is_wanted_leaf = |leaf: Oid| {
-            let root = self.fold.root_of(leaf);
-            root != leaf && self.fold.is_wanted_root(root)
-        };
-        is_other_stream |= unborn.iter().any(|leaf| is_wanted_leaf(*leaf));
+        is_other_stream |= unborn.iter().any(|leaf| self.wanted_root_of(*leaf).is_some());
         // One that is empty now may have got rows by the time that the server hears of it.
         let is_overlooked = |leaf: &Oid| self.overlooks_attaching() && unborn.contains(leaf);
         let has_rows = |(leaf, is_empty): &(Oid, bool)| {
@@ -170,11 +166,9 @@ impl Streaming<'_> {
         let mut to_read: BTreeSet<Oid> = to_read.into_iter().filter(has_rows).map(|(leaf, _)| leaf).collect();
         to_read.append(&mut self.partitions.back);
         for leaf in to_read {
-            let root = self.fold.root_of(leaf);
-            let is_wanted = root != leaf && self.fold.is_wanted_root(root);
+            let Some(root) = self.wanted_root_of(leaf) else { continue };
             // What is new as a whole is read as a whole.
-            if is_wanted
-                && self.policies.on_attach.of(self.fold.names_of(root)) == OnAttach::Backfill
+            if self.policies.on_attach.of(self.fold.names_of(root)) == OnAttach::Backfill
                 && !(reads_tables && new_roots.contains(&root))
             {
                 self.read_leaf(leaf, root);
@@ -188,6 +182,12 @@ impl Streaming<'_> {
             self.something_to_cut();
         }
         Ok(is_other_stream)
+    }
+
+    /// The wanted root of a leaf; nothing of any other relation.
+    fn wanted_root_of(&self, leaf: Oid) -> Option<Oid> {
+        let root = self.fold.root_of(leaf);
+        (root != leaf && self.fold.is_wanted_root(root)).then_some(root)
     }
 
     /// Leaves are nobody's leaves from here on.
