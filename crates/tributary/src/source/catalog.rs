@@ -6,7 +6,7 @@
 //! to be gone.
 //! Fails: as `fault` classifies the server's errors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgoutput::{Oid, ReplicaIdentity};
 use tables::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
@@ -33,37 +33,67 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
     let mut facts = Facts::default();
     if fold_to_root {
-        let query = format!("{tree} {LEAF_COLUMNS} JOIN tree ON tree.oid = c.oid WHERE {IS_LEAF}");
+        // The root of each, asked of Postgres, is most of the time that 100,000 leaves take: only of what lies below nothing published.
+        let query = format!(
+            "{tree} SELECT c.oid, n.nspname::text, c.relname::text, \
+               CASE WHEN above.oid IS NULL THEN {ROOT} ELSE above.oid END, c.relreplident::text, above.oid IS NULL \
+             FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN ({PARTITIONED}) above ON above.oid = i.inhparent WHERE {IS_LEAF}"
+        );
         let what = "partitions of the published tables";
-        facts.leaves = sql.read_each(what, &query, &[&publications], leaf).await?;
+        let leaf = |row: &Row| Ok((leaf(row)?, get::<bool>(row, 5)?));
+        facts.leaves = with_roots(sql.read_each(what, &query, &[&publications], leaf).await?);
     }
     // Joined: under an OR, `IN (SELECT oid FROM tree)` outgrows work_mem and is scanned again for every table.
-    // The keys of all at once: asked for each table, they are most of the time that 200,000 tables take.
     let query = format!(
         "{tree}, wanted(oid) AS ( \
            SELECT unnest($2::oid[]) \
            UNION SELECT tree.oid FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE NOT $3::bool OR NOT c.relispartition \
-         ) SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, coalesce(keys.columns, '{{}}'::text[]) \
-         FROM wanted JOIN pg_class c ON c.oid = wanted.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN ( \
-           SELECT i.indrelid, array_agg(a.attname::text ORDER BY k.position) AS columns {PRIMARY_KEYS} GROUP BY i.indrelid \
-         ) AS keys ON keys.indrelid = c.oid WHERE {IS_TABLE}"
+         ) SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, '{{}}'::text[] \
+         FROM wanted JOIN pg_class c ON c.oid = wanted.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {IS_TABLE}"
     );
     let above = roots_of(&facts.leaves);
     let parameters: [&(dyn ToSql + Sync); 3] = [&publications, &above, &fold_to_root];
     facts.roots = sql.read_each("published tables", &query, &parameters, root).await?;
     let roots: Vec<u32> = facts.roots.iter().map(|root| root.oid.0).collect();
+    // Apart, for these tables and at once: with the tables the keys of all that there are would be looked up, or every one by itself.
+    let query = format!(
+        "SELECT i.indrelid, array_agg(a.attname::text ORDER BY k.position) {PRIMARY_KEYS} AND i.indrelid = ANY($1::oid[]) GROUP BY i.indrelid"
+    );
+    let key = |row: &Row| Ok((get::<u32>(row, 0)?, get::<Vec<String>>(row, 1)?));
+    let keys = sql.read_each("primary keys of the published tables", &query, &[&roots], key).await?;
+    let mut keys: HashMap<u32, Vec<String>> = keys.into_iter().collect();
+    for root in &mut facts.roots {
+        root.primary_key = keys.remove(&root.oid.0).unwrap_or_default();
+    }
     facts.types = types(sql, &roots, &[]).await?;
     Ok(facts)
+}
+
+/// Leaves, each with its root and true, or with what lies right above it, which has no other way to be a leaf of the same root.
+fn with_roots(mut found: Vec<(LeafFacts, bool)>) -> Vec<LeafFacts> {
+    let above: HashMap<Oid, (Oid, bool)> =
+        found.iter().map(|(leaf, is_root)| (leaf.oid, (leaf.root, *is_root))).collect();
+    for (leaf, is_root) in &mut found {
+        // As deep as there are leaves at most, so that contradicting facts end.
+        for _ in 0..above.len() {
+            match above.get(&leaf.root) {
+                Some((root, of_root)) if !*is_root => (leaf.root, *is_root) = (*root, *of_root),
+                Some(_) | None => break,
+            }
+        }
+    }
+    found.into_iter().map(|(leaf, _)| leaf).collect()
 }
 
 /// Which roots there are: the OIDs of what [`facts_all`] tells of, for a fraction of its price.
 pub async fn published_roots(sql: &Sql, publications: &[String], fold_to_root: bool) -> Result<Vec<Oid>> {
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
     let query = format!(
-        "{tree} SELECT array_agg(DISTINCT CASE WHEN $2::bool AND c.relispartition \
-           THEN coalesce(pg_partition_root(c.oid)::oid, c.oid) ELSE c.oid END) \
-         FROM tree JOIN pg_class c ON c.oid = tree.oid"
+        "{tree} SELECT array_agg(CASE WHEN $2::bool AND c.relispartition THEN {ROOT} ELSE c.oid END) FROM ( \
+           SELECT oid FROM tree \
+           EXCEPT SELECT i.inhrelid FROM ({PARTITIONED}) above JOIN pg_inherits i ON i.inhparent = above.oid WHERE $2::bool \
+         ) AS top JOIN pg_class c ON c.oid = top.oid"
     );
     let rows = sql.query("which tables are published", &query, &[&publications, &fold_to_root]).await?;
     let oids: Option<Vec<u32>> = rows.first().map(|row| get(row, 0)).transpose()?.flatten();
@@ -96,7 +126,7 @@ pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid], changed: &[
     let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
     let wanted: Vec<u32> = wanted.iter().map(|oid| oid.0).collect();
     if !relations.is_empty() {
-        let query = format!("{LEAF_COLUMNS} WHERE c.oid = ANY($1::oid[]) AND {IS_LEAF}");
+        let query = format!("{} WHERE c.oid = ANY($1::oid[]) AND {IS_LEAF}", leaf_columns());
         let rows = sql.query("partitions that appeared in the stream", &query, &[&relations]).await?;
         facts.leaves = rows.iter().map(leaf).collect::<Result<_>>()?;
         let query = format!(
@@ -152,10 +182,14 @@ pub(super) fn whole_tree() -> String {
     )
 }
 
+/// What lies below a partitioned table is a partition; `pg_class` would tell as well, but is read as a whole for it at every level.
 const TREE: &str = "tree(oid) AS ( \
                     SELECT oid FROM member \
-                    UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid \
-                    JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)";
+                    UNION SELECT i.inhrelid FROM tree JOIN pg_partitioned_table t ON t.partrelid = tree.oid \
+                    JOIN pg_inherits i ON i.inhparent = t.partrelid)";
+
+/// Those of a tree that have partitions.
+const PARTITIONED: &str = "SELECT t.partrelid AS oid FROM tree JOIN pg_partitioned_table t ON t.partrelid = tree.oid";
 
 /// Whether relation `c` is a heap: its size tells whether it is empty, and block numbers mean something.
 pub(crate) const IS_HEAP: &str =
@@ -169,9 +203,15 @@ const IS_LEAF: &str = "c.relispartition AND c.relkind IN ('r', 'p')";
 const MAY_BE_PUBLISHED: &str = "c.relpersistence = 'p' AND c.oid >= 16384";
 
 /// A partition on the way to a leaf counts as a leaf: with `publish_via_partition_root` rows can arrive under it.
-const LEAF_COLUMNS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, \
-                            coalesce(pg_partition_root(c.oid)::oid, c.oid), c.relreplident::text \
-                            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace";
+fn leaf_columns() -> String {
+    format!(
+        "SELECT c.oid, n.nspname::text, c.relname::text, {ROOT}, c.relreplident::text \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    )
+}
+
+/// The topmost partitioned table above relation `c`, which is a partition.
+const ROOT: &str = "coalesce(pg_partition_root(c.oid)::oid, c.oid)";
 
 /// The columns of primary keys, one by one.
 const PRIMARY_KEYS: &str = "FROM pg_index i \
@@ -274,7 +314,7 @@ pub async fn columns_of(sql: &Sql, tables: &[RootFacts]) -> Result<Vec<Published
 }
 
 /// The types of the published tables' columns save for the `usual` ones, each once a table. Partitions have the types of what they are
-/// partitions of.
+/// partitions of, so that only what the publications name is looked at.
 pub async fn published_types(
     sql: &Sql,
     publications: &[String],
@@ -284,11 +324,10 @@ pub async fn published_types(
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
     let query = format!(
         "{tree} SELECT DISTINCT n.nspname::text, c.relname::text, c.relispartition, a.atttypid \
-         FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_attribute a ON a.attrelid = c.oid \
-         WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid <> ALL($2::oid[]) AND NOT EXISTS ( \
-           SELECT FROM pg_inherits i JOIN tree above ON above.oid = i.inhparent \
-           WHERE i.inhrelid = c.oid AND c.relispartition)"
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid \
+         WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid <> ALL($2::oid[]) AND c.oid = ANY(ARRAY( \
+           SELECT oid FROM member EXCEPT SELECT i.inhrelid FROM member JOIN pg_partitioned_table t ON t.partrelid = member.oid \
+           JOIN pg_inherits i ON i.inhparent = t.partrelid))"
     );
     let rows = sql.query("types of the published tables", &query, &[&publications, &usual]).await?;
     rows.iter()
