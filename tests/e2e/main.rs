@@ -16,6 +16,7 @@ mod memory;
 mod odd;
 mod oracle;
 mod partitions;
+mod partman;
 mod rig;
 mod roundtrip;
 mod scene;

@@ -12,6 +12,7 @@ pub mod large;
 pub mod lister;
 pub mod oracle;
 pub mod partitions;
+pub mod partman;
 pub mod place;
 pub mod postgres;
 pub mod process;
