@@ -9,7 +9,7 @@ Steps, in this order, each on what the ones before left:
     all        a row in every table or leaf, in one transaction
     storm      every relation is announced anew: ANALYZE, an unrelated publication, then a row in every leaf
     restart    with the log that there is by then
-    speed      rows over all leaves, and the same rows in one table
+    speed      rows over all leaves of a parent, and the same rows in one table, beside pg_recvlogical that throws them away
 Prints one JSON object a step.
 """
 import argparse, atexit, json, os, pathlib, re, shutil, subprocess, sys, time, urllib.request
@@ -112,6 +112,18 @@ class Daemon:
         return (SCRATCH / "time.txt").read_text()
 
 
+def receive(slot):
+    """Seconds that pg_recvlogical takes for what the slot has, from a copy of it."""
+    db.execute("SELECT pg_copy_logical_replication_slot(%s, 'floor')", [slot])
+    until = db.execute("SELECT pg_current_wal_flush_lsn()").fetchone()[0]
+    begun = time.monotonic()
+    subprocess.run(["pg_recvlogical", "-h", "127.0.0.1", "-p", str(args.port), "-U", "postgres", "-d", "postgres", "-S", "floor", "--start", "-f", "/dev/null",
+                    "-o", "proto_version=1", "-o", "publication_names=tributary", "-o", "binary=true", "--endpos", until], check=True, stderr=subprocess.DEVNULL)
+    taken = time.monotonic() - begun
+    db.execute("SELECT pg_drop_replication_slot('floor')")
+    return taken
+
+
 def queries():
     """Statements of the daemon that the server logged."""
     with open(f"{args.folder}/server.log", errors="replace") as log:
@@ -143,7 +155,7 @@ db = connect()
 has_leaves = db.execute("SELECT to_regclass('parent_1') IS NOT NULL").fetchone()[0]
 by_month = has_leaves and db.execute("SELECT count(*) FROM pg_attribute WHERE attrelid = 'parent_5'::regclass AND attname = 'at'").fetchone()[0]
 count = db.execute("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ %s", [r"^parent_1_\d+$" if has_leaves else r"^t_\d+$"]).fetchone()[0]
-id = db.execute("SELECT (extract(epoch FROM now()) * 1000)::int8").fetchone()[0]
+id = db.execute("SELECT (extract(epoch FROM now()) * 1000000)::int8").fetchone()[0]
 
 
 def next_id(by=1):
@@ -273,10 +285,13 @@ if "speed" in steps and has_leaves:
             daemon.stop()
         daemon = None
         first = next_id(rows)
+        slot = db.execute("SELECT slot_name FROM pg_replication_slots").fetchone()[0]
         db.execute(f"INSERT INTO {table} SELECT {first} + n, (n::int8 * 7919) % {count}, 'some text of a row ' || n FROM generate_series(0, {rows - 1}) n")
+        floor = receive(slot)
         running()
+        cpu, begun = daemon.cpu(), time.monotonic()
         daemon.until_published(rows)
-        report("speed", table=table, rows=rows, seconds=time.monotonic() - daemon.begun, cpu=daemon.cpu(), peak_mib=daemon.memory()[1])
+        report("speed", table=table, rows=rows, seconds=time.monotonic() - begun, cpu=daemon.cpu() - cpu, peak_mib=daemon.memory()[1], floor_seconds=floor)
 
 if daemon:
     usage = daemon.stop()

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lake::gauge::Use;
 use lake::log::{Event, Totals};
 use lake::writer::{Cut, Published, Settings, Writer};
-use pgoutput::{Decoder, Lsn, Message, Oid, Options, StreamStart, Xid};
+use pgoutput::{Decoder, Lsn, Message, Oid, Options, PgTimestamp, StreamStart, Xid};
 use tables::change::{Change, TxStamp};
 use tables::fold::{Fold, FoldError, Folded};
 use tokio::time::MissedTickBehavior;
@@ -400,10 +400,14 @@ impl<'c> Streaming<'c> {
 
     async fn drain(&mut self, stream: &mut Stream) -> Result<()> {
         let mut reply = false;
+        let mut last_sent_at = None;
         while self.replay.is_none() && (self.phase == Phase::Streaming || self.fold.in_transaction()) {
             let Some(received) = stream.pop()? else { break };
             match received {
-                Received::Wal { message, .. } => self.apply_or_learn(message).await?,
+                Received::Wal { message, sent_at, .. } => {
+                    last_sent_at = Some(sent_at);
+                    self.apply_or_learn(message).await?;
+                }
                 Received::Keepalive { wal_end, reply_requested } => {
                     // An open streamed transaction is no obstacle: it is in no cut before its commit, which is still to come.
                     let is_inside = self.fold.in_transaction() || self.decoder.in_stream();
@@ -416,12 +420,21 @@ impl<'c> Streaming<'c> {
                 }
             }
         }
+        stream.set_late(last_sent_at.is_some_and(|sent_at| self.is_late(sent_at)));
         stream.set_positions(self.positions.received, self.positions.published);
         if reply {
             self.on_reply_request()?;
             stream.send_status(false).await?;
         }
         Ok(())
+    }
+
+    /// Whether what the server sent then had committed long before, by its own clock. Of an open transaction nobody can see a row yet.
+    fn is_late(&self, sent_at: PgTimestamp) -> bool {
+        let committed_at =
+            self.stamp.map(|stamp| stamp.commit_time_unix_micros).or(self.positions.commit_time);
+        self.decoder.in_stream()
+            || committed_at.is_some_and(|at| sent_at.unix_micros().saturating_sub(at) > LATE_MICROS)
     }
 
     /// Folds the next piece of a streamed transaction that has committed, or its end.
@@ -760,6 +773,8 @@ const TICK: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(20);
 /// How often an idle position is logged, so that a busy database beside quiet tables frees its WAL (T58).
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// What is sent so long after its commit is no later for being read some milliseconds later.
+const LATE_MICROS: i64 = 100_000;
 /// How often the server is asked for its position while a target is waited for.
 const TARGET_STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the publications are compared with what the log recorded (T52).

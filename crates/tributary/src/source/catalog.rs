@@ -189,7 +189,8 @@ const TREE: &str = "tree(oid) AS ( \
                     JOIN pg_inherits i ON i.inhparent = t.partrelid)";
 
 /// Those of a tree that have partitions.
-const PARTITIONED: &str = "SELECT t.partrelid AS oid FROM tree JOIN pg_partitioned_table t ON t.partrelid = tree.oid";
+const PARTITIONED: &str =
+    "SELECT t.partrelid AS oid FROM tree JOIN pg_partitioned_table t ON t.partrelid = tree.oid";
 
 /// Whether relation `c` is a heap: its size tells whether it is empty, and block numbers mean something.
 pub(crate) const IS_HEAP: &str =

@@ -25,15 +25,43 @@ pub(super) enum Io {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+    /// TCP that nobody is told of what arrives on it; it can neither be read nor written.
+    Deaf(std::net::TcpStream),
+    /// Of a change from one to the other that failed.
+    Lost,
 }
 
 impl Io {
+    /// Until it is read or written next, nothing that arrives wakes anybody up. Only plain TCP can do so.
+    pub(super) fn deafen(&mut self) -> io::Result<()> {
+        if let Io::Tcp(_) = self
+            && let Io::Tcp(stream) = std::mem::replace(self, Io::Lost)
+        {
+            *self = Io::Deaf(stream.into_std()?);
+        }
+        Ok(())
+    }
+
+    /// Ends that.
+    pub(super) fn listen(&mut self) -> io::Result<()> {
+        if let Io::Deaf(_) = self
+            && let Io::Deaf(stream) = std::mem::replace(self, Io::Lost)
+        {
+            *self = Io::Tcp(TcpStream::from_std(stream)?);
+        }
+        Ok(())
+    }
+
     /// The certificate hash for SCRAM's channel binding, if there is a certificate.
     pub(super) fn end_point(&self) -> Option<Vec<u8>> {
         match self {
             Io::Tls(stream) => tls::end_point(stream),
-            Io::Tcp(_) | Io::Unix(_) => None,
+            Io::Tcp(_) | Io::Unix(_) | Io::Deaf(_) | Io::Lost => None,
         }
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Io::Unix(_))
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -120,12 +148,17 @@ fn configure(tcp: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
     Ok(())
 }
 
+fn deaf() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the connection is not listened to")
+}
+
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 }
@@ -136,6 +169,7 @@ impl AsyncWrite for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 
@@ -144,6 +178,7 @@ impl AsyncWrite for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 
@@ -152,6 +187,7 @@ impl AsyncWrite for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 }

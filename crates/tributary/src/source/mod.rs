@@ -13,6 +13,7 @@ pub mod fault;
 mod frames;
 pub mod omissions;
 pub mod options;
+mod pace;
 pub mod partitions;
 mod published;
 mod server;

@@ -10,12 +10,14 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use pgoutput::Lsn;
+use pgoutput::{Lsn, PgTimestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::dial::Io;
 use super::fault::ServerError;
 use super::frames::{Frame, Frames};
+use super::pace::Pace;
 use super::{session, settings, startup};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -46,6 +48,8 @@ pub enum Received<'a> {
         wal_start: Lsn,
         /// How far the server's log is; 0/0 for some.
         wal_end: Lsn,
+        /// When it was sent, by the server's clock.
+        sent_at: PgTimestamp,
         /// The message.
         message: &'a [u8],
     },
@@ -70,11 +74,14 @@ pub struct Stream {
     write: Lsn,
     flush: Lsn,
     status_interval: Duration,
+    pace: Pace,
     ended: bool,
 }
 
 impl Stream {
     pub(super) fn new(io: Io, start: &Start) -> Stream {
+        // What a Unix socket holds is sent in less than a millisecond.
+        let pace = Pace::new(!io.is_unix());
         Stream {
             io,
             frames: Frames::new(),
@@ -83,22 +90,36 @@ impl Stream {
             write: Lsn::ZERO,
             flush: Lsn::ZERO,
             status_interval: start.status_interval,
+            pace,
             ended: false,
         }
     }
 
-    /// Reads what is there, at least one byte. Cancelled, it has read nothing.
+    /// Reads what is there, at least one byte, after a pause if the stream is late. Cancelled, it has read nothing.
     pub async fn fill(&mut self) -> Result<usize> {
+        if let Some(resume) = self.pace.resume() {
+            self.io.deafen().map_err(broken)?;
+            tokio::time::sleep_until(resume).await;
+        }
+        self.io.listen().map_err(broken)?;
         match self.io.read_buf(self.frames.room()).await {
             Ok(0) if self.ended => Err(Error::transient("the stream has ended")),
             Ok(0) => Err(Error::transient("the server closed the connection")),
-            Ok(bytes) => Ok(bytes),
+            Ok(bytes) => {
+                self.pace.note(bytes, Instant::now());
+                Ok(bytes)
+            }
             // Postgres ends TLS without a word when it gives up a session.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 Err(Error::transient("the server closed the connection"))
             }
-            Err(error) => Err(Error::transient("connection to the source").caused_by(error)),
+            Err(error) => Err(broken(error)),
         }
+    }
+
+    /// Whether what was read last is of long ago, so that it is no matter if what follows is read some milliseconds later.
+    pub fn set_late(&mut self, is_late: bool) {
+        self.pace.set_late(is_late);
     }
 
     /// The next message in the buffer; `None` asks for [`Stream::fill`].
@@ -196,6 +217,7 @@ impl Stream {
     }
 
     async fn write_out(&mut self) -> Result<()> {
+        self.io.listen().map_err(broken)?;
         let timeout = tokio::time::timeout(WRITE_TIME_MAX, async {
             while !self.out.is_empty() {
                 let written = self.io.write(&self.out).await?;
@@ -255,6 +277,10 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// No more statuses are queued behind ones that could not be written.
 const OUT_BYTES_MAX: usize = 4 << 10;
 
+fn broken(error: std::io::Error) -> Error {
+    Error::transient("connection to the source").caused_by(error)
+}
+
 const COPY_DONE: [u8; 5] = [b'c', 0, 0, 0, 4];
 /// Goodbye, of any session.
 pub(super) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
@@ -273,9 +299,10 @@ fn parse_copy_data(body: &[u8]) -> Result<Received<'_>> {
 fn wal(rest: &[u8]) -> Option<Received<'_>> {
     let (wal_start, rest) = rest.split_first_chunk::<8>()?;
     let (wal_end, rest) = rest.split_first_chunk::<8>()?;
-    let (_send_time, message) = rest.split_first_chunk::<8>()?;
+    let (sent_at, message) = rest.split_first_chunk::<8>()?;
+    let sent_at = PgTimestamp(i64::from_be_bytes(*sent_at));
     let lsn = |bytes: &[u8; 8]| Lsn(u64::from_be_bytes(*bytes));
-    Some(Received::Wal { wal_start: lsn(wal_start), wal_end: lsn(wal_end), message })
+    Some(Received::Wal { wal_start: lsn(wal_start), wal_end: lsn(wal_end), sent_at, message })
 }
 
 fn keepalive(rest: &[u8]) -> Option<Received<'_>> {

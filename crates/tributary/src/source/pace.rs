@@ -1,0 +1,146 @@
+//! When the stream is read next.
+//!
+//! Owns: the pause before a read, and finding out how long it may be.
+//! Does not: read, sleep, or know how late the stream is; it is told.
+//! Holds: there is a pause only while the stream is late, and none is longer than [`PAUSES`] has; one that costs throughput is shortened.
+//! Fails: never.
+//!
+//! The server sends every change as a packet of its own, and one that finds its reader asleep wakes it up, which costs both of them more than the
+//! change does. A reader that looks at the stream only now and then finds many changes at once. Measured: `bench/RESULTS.md`.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The pace of one stream.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Whether pauses are of any use.
+    pauses: bool,
+    is_late: bool,
+    /// Which of [`PAUSES`].
+    pause: usize,
+    /// Another one that is tried at the moment.
+    trial: Option<usize>,
+    /// Bytes a second with `pause`, when it was looked at last.
+    rate: f64,
+    epoch: Option<Epoch>,
+    /// Epochs until another pause is tried.
+    patience: u32,
+    /// Whether that is a longer one.
+    tries_longer: bool,
+    resume: Option<Instant>,
+}
+
+/// A while in which bytes are counted.
+#[derive(Debug)]
+struct Epoch {
+    since: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    /// Of a new stream, with pauses or without.
+    pub(super) fn new(pauses: bool) -> Pace {
+        Pace {
+            pauses,
+            is_late: false,
+            pause: PAUSES.len() - 1,
+            trial: None,
+            rate: 0.0,
+            epoch: None,
+            patience: PATIENCE,
+            tries_longer: false,
+            resume: None,
+        }
+    }
+
+    /// When the next read may begin; at once, if that is nothing.
+    pub(super) fn resume(&self) -> Option<Instant> {
+        self.resume
+    }
+
+    /// Whether the server sends what is long past.
+    pub(super) fn set_late(&mut self, is_late: bool) {
+        self.is_late = is_late && self.pauses;
+        if !self.is_late {
+            (self.epoch, self.trial, self.resume) = (None, None, None);
+        }
+    }
+
+    /// So many bytes were read.
+    pub(super) fn note(&mut self, bytes: usize, now: Instant) {
+        self.resume = None;
+        if !self.is_late {
+            return;
+        }
+        let epoch = self.epoch.get_or_insert(Epoch { since: now, bytes: 0 });
+        epoch.bytes = epoch.bytes.saturating_add(bytes);
+        let lasted = now.saturating_duration_since(epoch.since);
+        if lasted >= EPOCH {
+            #[expect(clippy::cast_precision_loss, reason = "a rate to compare with others")]
+            let rate = epoch.bytes as f64 / lasted.as_secs_f64();
+            self.epoch = Some(Epoch { since: now, bytes: 0 });
+            self.judge(rate);
+        }
+        let pause = PAUSES.get(self.trial.unwrap_or(self.pause)).copied().unwrap_or_default();
+        if bytes < SHORT_BYTES && !pause.is_zero() {
+            self.resume = Some(now + pause);
+        }
+    }
+
+    /// A pause for which the server has to wait makes the stream slower; it is as long as it can be without that.
+    fn judge(&mut self, rate: f64) {
+        match self.trial.take() {
+            None => {
+                self.rate = rate;
+                self.patience = self.patience.saturating_sub(1);
+                if self.patience == 0 {
+                    self.patience = PATIENCE;
+                    let (shorter, longer) =
+                        (self.pause.checked_sub(1), Some(self.pause + 1).filter(|at| *at < PAUSES.len()));
+                    self.tries_longer = !self.tries_longer;
+                    self.trial = if self.tries_longer { longer.or(shorter) } else { shorter.or(longer) };
+                }
+            }
+            Some(trial) if trial < self.pause => {
+                if rate > self.rate * FASTER {
+                    (self.pause, self.rate) = (trial, rate);
+                    self.trial = trial.checked_sub(1);
+                }
+            }
+            Some(trial) => {
+                if rate * SLOWER > self.rate {
+                    (self.pause, self.rate) = (trial, rate);
+                }
+            }
+        }
+    }
+}
+
+/// The pauses that there are. The longest is what a change waits at most for being read, once the stream is late anyway.
+const PAUSES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+];
+
+/// Whoever gets less than this has read everything that there was.
+const SHORT_BYTES: usize = 8 << 10;
+
+/// How long a pause is looked at.
+const EPOCH: Duration = Duration::from_millis(200);
+
+/// Epochs between two trials.
+const PATIENCE: u32 = 4;
+
+/// A shorter pause is better if the stream is so many times as fast with it.
+const FASTER: f64 = 1.1;
+/// A longer one is worse if the stream is so many times as fast without it.
+const SLOWER: f64 = 1.05;
+
+#[cfg(test)]
+mod tests;

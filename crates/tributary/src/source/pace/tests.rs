@@ -1,0 +1,68 @@
+use super::*;
+
+/// A server that sends `rate` bytes a second as long as what it sent and nobody read is less than `room`.
+fn settles(rate: f64, room: f64) -> (Duration, f64) {
+    let mut pace = Pace::new(true);
+    pace.set_late(true);
+    let begun = Instant::now();
+    let (mut now, mut waiting, mut total) = (begun, 0.0_f64, 0.0_f64);
+    while now < begun + Duration::from_secs(20) {
+        let until = pace.resume().unwrap_or(now).max(now + Duration::from_micros(50));
+        waiting = (waiting + rate * (until - now).as_secs_f64()).min(room);
+        now = until;
+        total += waiting;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of bytes")]
+        pace.note(waiting as usize, now);
+        waiting = 0.0;
+    }
+    (PAUSES[pace.pause], total / 20.0 / rate)
+}
+
+#[test]
+fn a_pause_that_costs_nothing_stays_long() {
+    let (pause, share) = settles(30e6, 4e6);
+    assert_eq!(pause, Duration::from_millis(20));
+    assert!(share > 0.95, "{share}");
+}
+
+#[test]
+fn a_pause_in_which_the_server_waits_is_shortened() {
+    let (pause, share) = settles(30e6, 25e3);
+    assert!(pause <= Duration::from_millis(1), "{pause:?}");
+    assert!(share > 0.6, "{share}");
+}
+
+#[test]
+fn a_slow_server_is_not_waited_for_in_vain() {
+    let (_, share) = settles(1e3, 1e5);
+    assert!(share > 0.9, "{share}");
+}
+
+#[test]
+fn who_is_not_late_never_waits() {
+    let mut pace = Pace::new(true);
+    let now = Instant::now();
+    pace.note(10, now);
+    assert_eq!(pace.resume(), None);
+    pace.set_late(true);
+    pace.note(10, now);
+    assert_eq!(pace.resume(), Some(now + Duration::from_millis(20)));
+    pace.set_late(false);
+    assert_eq!(pace.resume(), None);
+}
+
+#[test]
+fn a_large_read_is_followed_at_once() {
+    let mut pace = Pace::new(true);
+    pace.set_late(true);
+    pace.note(SHORT_BYTES, Instant::now());
+    assert_eq!(pace.resume(), None);
+}
+
+#[test]
+fn without_pauses_there_are_none() {
+    let mut pace = Pace::new(false);
+    pace.set_late(true);
+    pace.note(10, Instant::now());
+    assert_eq!(pace.resume(), None);
+}
