@@ -335,23 +335,34 @@ async fn wait_for(cluster: &Cluster, query: &str, expected: &str) -> Result<()> 
 
 #[test]
 fn a_storm_of_partitions_on_postgres_14() -> Result<()> {
-    storm(14)
+    storm(14, Publish::Leaves)
 }
 
 /// T30
 #[test]
 fn a_storm_of_partitions_on_postgres_18() -> Result<()> {
-    storm(18)
+    storm(18, Publish::Leaves)
 }
 
-fn storm(version: u32) -> Result<()> {
+/// T33: what does not come by way of the root is not done.
+#[test]
+fn a_storm_of_partitions_via_root_on_postgres_15() -> Result<()> {
+    storm(15, Publish::Roots)
+}
+
+#[test]
+fn a_storm_of_partitions_via_root_on_postgres_17() -> Result<()> {
+    storm(17, Publish::Roots)
+}
+
+fn storm(version: u32, publish: Publish) -> Result<()> {
     scenario(seconds(240), async |stage| {
         let seed = rig::seed(stage)?;
         let mut random = Random::new(seed ^ 1);
         let cluster = Cluster::start(stage, version, &["wal_sender_timeout = 10s"]).await?;
-        partitions::create(&cluster, Publish::Leaves).await?;
+        partitions::create(&cluster, publish).await?;
         let pipeline = marking(stage, &cluster, "initial").await?;
-        let mut storm = Partitions::new(&cluster, seed);
+        let mut storm = Partitions::new(&cluster, seed, publish);
         let kills = async {
             for _ in 0..KILLS {
                 let mut daemon = pipeline.start()?;
@@ -415,4 +426,8 @@ const ROOTS: &[&str] = &[
 const KILLS: usize = 5;
 
 /// What a storm does to the reading of partitions. Of one that came and went while nobody looked nothing is known.
-const STORM_FAULTS: &[&str] = &["the snapshot", "the catalogs do not know this relation any more"];
+const STORM_FAULTS: &[&str] = &[
+    "the snapshot",
+    "the catalogs do not know this relation any more",
+    "their rows cannot be told from others",
+];

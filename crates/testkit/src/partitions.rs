@@ -48,6 +48,8 @@ pub async fn create(cluster: &Cluster, publish: Publish) -> Result<()> {
 pub struct Partitions {
     random: Random,
     url: String,
+    /// Rows come by way of their root: only what can be seen there is done.
+    via_root: bool,
     /// Numbers that nobody else has.
     fresh: u64,
     /// How often each kind of step was done.
@@ -69,9 +71,9 @@ struct Partition {
 
 impl Partitions {
     /// A storm with a seed.
-    pub fn new(cluster: &Cluster, seed: u64) -> Partitions {
-        let url = cluster.url(DATABASE);
-        Partitions { random: Random::new(seed), url, fresh: 0, done: BTreeMap::new() }
+    pub fn new(cluster: &Cluster, seed: u64, publish: Publish) -> Partitions {
+        let (url, via_root) = (cluster.url(DATABASE), publish == Publish::Roots);
+        Partitions { random: Random::new(seed), url, via_root, fresh: 0, done: BTreeMap::new() }
     }
 
     /// Storms for some time, beside something else.
@@ -105,9 +107,11 @@ impl Partitions {
             let change = self.change(&partitions);
             self.run(client, "change", &change).await?;
         }
-        let (what, sql) = self.alteration(&partitions);
-        if !sql.is_empty() {
-            self.run(client, what, &sql).await?;
+        let (what, sql) =
+            if self.via_root { self.visible_alteration(&partitions) } else { self.alteration(&partitions) };
+        // Every line is a transaction of its own.
+        for sql in sql.lines() {
+            self.run(client, what, sql).await?;
         }
         Ok(())
     }
@@ -194,6 +198,35 @@ impl Partitions {
                 ),
             ),
             (11, _, _) if self.random.chance(20) => ("truncate root", format!("truncate {root}")),
+            _ => ("nothing", String::new()),
+        }
+    }
+
+    /// What leaves no row behind that its root has no more.
+    fn visible_alteration(&mut self, partitions: &[Partition]) -> (&'static str, String) {
+        let number = self.fresh();
+        let Some(any) = self.random.pick(partitions).cloned() else {
+            return ("create", self.creation(number));
+        };
+        let Partition { name, root, parent, bound, tenant, .. } = any;
+        match (self.random.below(8), parent, bound) {
+            (0 | 1, _, _) => ("create", self.creation(number)),
+            (2, _, _) => ("attach with rows", self.filled(number)),
+            (3, _, _) => ("rename", format!("alter table {name} rename to {root}_{tenant}_r{number}")),
+            (4 | 5, Some(parent), Some(bound)) => {
+                let first = number * 10;
+                let next = *self.random.pick(&[";", ";\n"]).unwrap_or(&";");
+                (
+                    "detach and attach",
+                    format!(
+                        "alter table {parent} detach partition {name} {next} \
+                         insert into {name} (id, tenant, part, v) select g, tenant, part, 'apart' from (select tenant, part from {name} limit 1) as one, \
+                         generate_series({first}, {first} + 4) g {next} update {name} set v = 'detached' where id % 2 = 0 {next} \
+                         alter table {parent} attach partition {name} {bound}"
+                    ),
+                )
+            }
+            (6, _, _) if self.random.chance(20) => ("truncate root", format!("truncate {root}")),
             _ => ("nothing", String::new()),
         }
     }
