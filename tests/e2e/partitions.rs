@@ -324,6 +324,48 @@ fn a_partition_that_nobody_sees_yet_is_waited_for() -> Result<()> {
     })
 }
 
+/// Nobody looks for an hour, unless the stream tells of DDL.
+#[test]
+fn what_event_triggers_tell_is_found_at_once() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 16, &[]).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |settings| {
+            settings.snapshot = "initial";
+            settings.on_gone = "mark";
+            settings.refresh = "1h";
+        })
+        .await?;
+        let setup = ["setup", "--apply", "--ddl-events"];
+        let said = pipeline.run(&setup).await?.success()?.text();
+        ensure!(said.contains("created: event triggers"), "{said}");
+        let said = pipeline.run(&setup).await?.success()?.text();
+        ensure!(said.contains("everything is there already"), "{said}");
+        let check = pipeline.run(&["check"]).await?.text();
+        ensure!(check.contains("event triggers tell the stream"), "{check}");
+        let daemon = pipeline.start_streaming().await?;
+        // So that the first look is over.
+        settle(&pipeline, "streaming", 1).await?;
+        pause(seconds(2)).await;
+        cluster
+            .execute(
+                "create table flat_2 (like flat including all); insert into flat_2 select g, 2, 0, 'filled', 'd' from generate_series(1, 20) g;
+                create temp table passing (like flat); drop table passing;
+                alter table flat attach partition flat_2 for values in (2)",
+            )
+            .await?;
+        settle(&pipeline, "attached, its rows are read", 1).await?;
+        cluster.execute("drop table keyless_1_n0").await?;
+        settle(&pipeline, "partitions are gone", 1).await?;
+        cluster.execute("alter table flat detach partition flat_1_n0 concurrently").await?;
+        settle(&pipeline, "partitions are gone", 2).await?;
+        finish_running(stage, &cluster, &pipeline, daemon).await?;
+        let left = pipeline.run(&["teardown", "--yes", "--json"]).await?.success()?.text();
+        ensure!(left.contains("\"ddl_events\": true"), "{left}");
+        pipeline.refuse_unexpected_lines(&[])
+    })
+}
+
 async fn wait_for(cluster: &Cluster, query: &str, expected: &str) -> Result<()> {
     until(query, seconds(20), async || {
         let found = cluster.value(query).await?;

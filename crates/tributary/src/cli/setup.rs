@@ -23,7 +23,8 @@ mod statements;
 
 pub(crate) use identity::{Remedy, remedies};
 use plan::Plan;
-pub(crate) use plan::publication_statement;
+pub(crate) use plan::{has_ddl_events, publication_statement};
+pub(crate) use statements::drop_ddl_events;
 
 /// Arguments of `setup`.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +35,9 @@ pub struct SetupArgs {
     /// Begin the lake at the position of a slot that exists already
     #[arg(long, requires = "apply")]
     pub adopt_slot: bool,
+    /// Have the stream tell of DDL, so that partitions that come and go are found at once (event triggers; a superuser makes them)
+    #[arg(long)]
+    pub ddl_events: bool,
     /// Record that the definition of the publication was changed on purpose
     #[arg(long)]
     pub accept_publication: bool,
@@ -52,7 +56,7 @@ pub(super) async fn run(args: &SetupArgs, config: &Config) -> Result<Answer> {
     if args.accept_publication {
         return accept_publication(config, &sql).await;
     }
-    let plan = plan::make(&sql, config, &options).await?;
+    let plan = plan::make(&sql, config, &options, args.ddl_events).await?;
     if args.apply { apply(args, config, &options, &sql, &plan).await } else { Ok(print(&plan)) }
 }
 

@@ -9,7 +9,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use serde_json::json;
 
-use super::Answer;
+use super::{Answer, setup};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pipeline::offline;
@@ -39,19 +39,24 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
     let publications: Vec<String> =
         config.source.publication.iter().map(|name| quote_identifier(name)).collect();
     let drop_publication = format!("DROP PUBLICATION {};", publications.join(", "));
+    let tells_ddl = setup::has_ddl_events(&sql).await?;
+    let events = match tells_ddl {
+        true => format!("  event triggers  (to remove: {})\n", setup::drop_ddl_events()),
+        false => String::new(),
+    };
     let done = if exists { "dropped" } else { "does not exist: nothing to drop" };
     let text = format!(
         "slot `{name}` {done}\n\nwhat stays:\n  \
          the lake      {}  (it can be read for ever; without the slot it gets no more rows)\n  \
          publication   {}  (to remove: {drop_publication})\n  \
-         role          {}\n",
+         role          {}\n{events}",
         config.lake.url,
         config.source.publication.join(", "),
         options.user
     );
     let document = json!({
         "dropped": exists, "slot": name,
-        "stays": {"lake": config.lake.url, "publication": config.source.publication, "role": options.user},
+        "stays": {"lake": config.lake.url, "publication": config.source.publication, "role": options.user, "ddl_events": tells_ddl},
     });
     Ok(Answer::new(text, document))
 }

@@ -87,7 +87,7 @@ impl Partitions {
         Partitions { news: received, looks, _task: task }
     }
 
-    /// Looks at once, since the stream brought rows of these leaves that nobody knew.
+    /// Looks at once, since the stream brought rows of these leaves that nobody knew; or, if there are none, told of DDL.
     pub(super) fn look(&self, leaves: Vec<Oid>) {
         // The task may have ended; the loop hears of that from `news`.
         let _ = self.looks.send(leaves);
@@ -169,12 +169,16 @@ impl Watch {
             tokio::select! {
                 () = tokio::time::sleep(self.settings.refresh) => {}
                 asked = self.looks.recv() => match asked {
+                    // Whoever changes one changes many.
+                    Some(leaves) if leaves.is_empty() => tokio::time::sleep(BURST).await,
                     Some(leaves) => self.note(leaves),
                     None => return,
                 },
             }
             while let Ok(leaves) = self.looks.try_recv() {
-                self.note(leaves);
+                if !leaves.is_empty() {
+                    self.note(leaves);
+                }
             }
         }
     }
@@ -337,6 +341,9 @@ impl Changes {
 }
 
 const RELATIONS_A_QUERY: usize = 5_000;
+
+/// How long more DDL is waited for before a look at what it did.
+const BURST: Duration = Duration::from_millis(500);
 
 /// How long somebody else's lock on a partition is waited for.
 const LOCK_WAIT_MILLIS: u32 = 5_000;

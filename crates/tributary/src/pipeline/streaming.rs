@@ -25,7 +25,7 @@ use crate::clock;
 use crate::config::PartitionPolicies;
 use crate::error::{Error, Result};
 use crate::source::catalog::Reach;
-use crate::source::{self, Received, Sql, Stream, catalog, slot};
+use crate::source::{self, DDL_PREFIX, Received, Sql, Stream, catalog, slot};
 use crate::status::{SlotStatus, State};
 use crate::transactions::{Replay, Transactions};
 
@@ -394,6 +394,9 @@ impl<'c> Streaming<'c> {
             return self.cut_if_due();
         }
         self.beside.reached(self.positions.clean);
+        if std::mem::take(&mut self.partitions.has_ddl) {
+            self.partitions.task.look(Vec::new());
+        }
         self.settle_partitions()?;
         self.drain_if_done()
     }
@@ -538,7 +541,8 @@ impl<'c> Streaming<'c> {
             error => senseless(after, error),
         })?;
         match folded {
-            Folded::Nothing | Folded::Logical { .. } => {}
+            Folded::Nothing => {}
+            Folded::Logical { prefix, .. } => self.partitions.has_ddl |= prefix == DDL_PREFIX,
             Folded::Begin(stamp) => self.stamp = Some(stamp),
             Folded::Commit { end_lsn, time, .. } => {
                 self.stamp = None;

@@ -32,3 +32,6 @@ pub use options::{ConnectOptions, Secret, SslMode};
 pub use session::Session;
 pub use sql::{Sql, connect_sql};
 pub use stream::{Received, Start, Stream};
+
+/// The prefix of the logical messages by which event triggers tell of DDL (`tributary setup --ddl-events`).
+pub const DDL_PREFIX: &str = "tributary.ddl";

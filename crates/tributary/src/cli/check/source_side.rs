@@ -46,6 +46,7 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
             Log::Unknown | Log::None => None,
         };
         tables(report, &sql, config, reads_rows, known).await;
+        partitions(report, &sql, config).await;
     }
     replica(report, &sql, config, &options, &server).await;
     slot_and_log(report, &sql, config, &options, &server, slot.as_ref(), log).await;
@@ -265,6 +266,21 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
         }
     }
     true
+}
+
+/// How soon a change of partitions is found.
+async fn partitions(report: &mut Report, sql: &Sql, config: &Config) {
+    let Some(tells_ddl) = report.take("partitions", setup::has_ddl_events(sql).await) else { return };
+    let refresh = config.partitions.refresh;
+    report.ok(
+        "partitions",
+        match tells_ddl {
+            true => "that are attached, detached or dropped are found at once: event triggers tell the stream".to_owned(),
+            false => format!(
+                "that are attached, detached or dropped are found within {refresh:?} (`partitions.refresh`); at once with `tributary setup --ddl-events`"
+            ),
+        },
+    );
 }
 
 async fn tables(

@@ -11,6 +11,7 @@ use super::identity::{self, Remedy};
 use super::statements;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::source::sql::get;
 use crate::source::{ConnectOptions, Sql, catalog};
 
 /// The steps, and what to be warned of.
@@ -53,7 +54,12 @@ impl StepState {
 }
 
 /// Looks, and plans.
-pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -> Result<Plan> {
+pub(super) async fn make(
+    sql: &Sql,
+    config: &Config,
+    options: &ConnectOptions,
+    ddl_events: bool,
+) -> Result<Plan> {
     let selection = config.tables.selection()?;
     let wanted = candidates(sql, config).await?;
     let mut steps = vec![role(sql, options).await?, grants(sql, options, &wanted).await?];
@@ -79,7 +85,31 @@ pub(super) async fn make(sql: &Sql, config: &Config, options: &ConnectOptions) -
             warnings.extend(unpublished(sql, config, &wanted).await?);
             identity::remedies(sql, names, None).await?
         };
+    if ddl_events {
+        steps.push(events(sql).await?);
+    }
     Ok(Plan { steps, broken, warnings })
+}
+
+/// Event triggers are for superusers to make.
+async fn events(sql: &Sql) -> Result<Step> {
+    let is_superuser = catalog::server(sql).await?.is_superuser;
+    let state = match has_ddl_events(sql).await? {
+        true => StepState::Present,
+        false if is_superuser => StepState::Missing,
+        false => StepState::Administrator,
+    };
+    let title = "event triggers that tell the stream of DDL".to_owned();
+    Ok(Step { name: "ddl_events", title, state, sql: statements::ddl_events().to_vec() })
+}
+
+/// Whether the stream tells of DDL.
+pub(crate) async fn has_ddl_events(sql: &Sql) -> Result<bool> {
+    let query =
+        "SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY($1::text[]) AND evtenabled IN ('O', 'A')";
+    let rows = sql.query("event triggers", query, &[&statements::TRIGGERS.as_slice()]).await?;
+    let count: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
+    Ok(usize::try_from(count) == Ok(statements::TRIGGERS.len()))
 }
 
 /// What creates a publication for the globs.

@@ -5,6 +5,7 @@
 //! Holds: every name is quoted.
 //! Fails: never.
 
+use crate::source::DDL_PREFIX;
 use crate::source::sql::{quote_identifier, quote_literal};
 
 /// `"schema"."table"`
@@ -53,6 +54,44 @@ pub(super) fn publish_tables(publication: &str, tables: &[(String, String)]) -> 
 pub(super) fn identity(schema: &str, table: &str, identity: &str) -> String {
     format!("ALTER TABLE {} REPLICA IDENTITY {identity};", qualified(schema, table))
 }
+
+/// What makes the stream tell of tables that are made, altered or dropped. It runs as its owner, so that no DDL of anybody fails for a privilege, and
+/// says nothing of temporary tables.
+pub(super) fn ddl_events() -> [String; 4] {
+    let function = |name: &str, found: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION public.{name}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$\n\
+             BEGIN\n  IF EXISTS ({found}) THEN\n    PERFORM pg_logical_emit_message(true, {}, tg_tag);\n  END IF;\nEND $$;",
+            quote_literal(DDL_PREFIX)
+        )
+    };
+    [
+        function(
+            TRIGGERS[0],
+            "SELECT FROM pg_event_trigger_ddl_commands() d JOIN pg_class c ON c.oid = d.objid\n    \
+             WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'",
+        ),
+        format!(
+            "CREATE EVENT TRIGGER {0} ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE')\n  \
+             EXECUTE FUNCTION public.{0}();",
+            TRIGGERS[0]
+        ),
+        function(
+            TRIGGERS[1],
+            "SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'table' AND NOT d.is_temporary",
+        ),
+        format!("CREATE EVENT TRIGGER {0} ON sql_drop EXECUTE FUNCTION public.{0}();", TRIGGERS[1]),
+    ]
+}
+
+/// Takes that away again.
+pub(crate) fn drop_ddl_events() -> String {
+    let drops = TRIGGERS.map(|name| format!("DROP EVENT TRIGGER {name}; DROP FUNCTION public.{name}();"));
+    drops.join(" ")
+}
+
+/// The event triggers of [`ddl_events`]; their functions have the same names.
+pub(crate) const TRIGGERS: [&str; 2] = ["tributary_ddl", "tributary_drop"];
 
 /// A root with all its partitions: ALTER TABLE does not reach them by itself. Each in a transaction of its own, since
 /// thousands of locks do not fit into one.

@@ -30,6 +30,8 @@ pub(super) struct Watched {
     back: BTreeSet<Oid>,
     /// Everything that had changed when the stream began is known.
     pub(super) is_settled: bool,
+    /// The stream told of DDL, and nobody has looked since.
+    pub(super) has_ddl: bool,
 }
 
 impl Watched {
@@ -45,7 +47,7 @@ impl Watched {
         // The fold has them as what they are now.
         let detached = state.detached.values().flat_map(|leaves| leaves.keys()).map(|leaf| Oid(*leaf));
         let back = detached.filter(|leaf| fold.root_of(*leaf) != *leaf).collect();
-        Watched { task, waiting: None, back, is_settled: false }
+        Watched { task, waiting: None, back, is_settled: false, has_ddl: false }
     }
 
     fn note_back(&mut self, fold: &Fold, facts: &Facts) {
