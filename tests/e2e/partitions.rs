@@ -324,6 +324,33 @@ fn a_partition_that_nobody_sees_yet_is_waited_for() -> Result<()> {
     })
 }
 
+/// T24, T47: a new partition has not the replica identity of its root.
+#[test]
+fn a_partition_that_cannot_be_updated_is_told_of() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let cluster = Cluster::start(stage, 18, &[]).await?;
+        partitions::create(&cluster, Publish::Leaves).await?;
+        let pipeline = marking(stage, &cluster, "never").await?;
+        let daemon = pipeline.start_streaming().await?;
+        cluster.execute("create table keyless_3 partition of keyless for values in (3)").await?;
+        settle(&pipeline, "UPDATE and DELETE fail at the source", 1).await?;
+        ensure!(pipeline.log()?.contains("\"first\":\"public.keyless_3\""), "another one is named");
+        let check = pipeline.run(&["check"]).await?.text();
+        ensure!(check.contains("REPLICA IDENTITY FULL"), "{check}");
+        cluster.execute("create table keyless_4 partition of keyless for values in (4)").await?;
+        settle(&pipeline, "UPDATE and DELETE fail at the source", 2).await?;
+        cluster
+            .execute("alter table keyless_3 replica identity full; alter table keyless_4 replica identity full; create table flat_3 partition of flat for values in (3)")
+            .await?;
+        pause(seconds(4)).await;
+        daemon.stop().await?;
+        pipeline.refuse_unexpected_lines(&["UPDATE and DELETE fail at the source"])?;
+        let said = pipeline.log()?.matches("UPDATE and DELETE fail at the source").count();
+        ensure!(said == 2, "said {said} times");
+        Ok(())
+    })
+}
+
 /// Nobody looks for an hour, unless the stream tells of DDL.
 #[test]
 fn what_event_triggers_tell_is_found_at_once() -> Result<()> {

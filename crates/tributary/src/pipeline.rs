@@ -21,6 +21,7 @@ use crate::snapshot::replica::Replica;
 use crate::source::{ConnectOptions, connect_sql};
 use crate::status::{Shared, State};
 
+mod audit;
 pub mod bootstrap;
 pub(crate) mod mapping;
 pub(crate) mod offline;

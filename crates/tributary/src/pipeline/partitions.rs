@@ -12,11 +12,13 @@ use std::time::Duration;
 use lake::log::State as LogState;
 use pgoutput::{Lsn, Oid, Xid};
 use rustc_hash::{FxHashMap, FxHashSet};
+use tables::fold::Selection;
 use tables::lineage::Facts;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::audit::Audit;
 use crate::error::Result;
 use crate::source::partitions::{self, Attached};
 use crate::source::{ConnectOptions, Sql, catalog, connect_sql};
@@ -83,7 +85,9 @@ impl Partitions {
         let attached = state.partitions.iter().map(|(partition, by)| (Oid(*partition), Seen::By(*by)));
         // What comes later counts.
         let seen = lately.chain(before).chain(attached).collect();
-        task.spawn(Watch { settings, seen, fingerprint: None, news, looks: asked }.run());
+        let Settings { publications, selection, refresh, .. } = &settings;
+        let audit = Audit::new(publications.clone(), selection.clone(), *refresh);
+        task.spawn(Watch { settings, seen, fingerprint: None, audit, news, looks: asked }.run());
         Partitions { news: received, looks, _task: task }
     }
 
@@ -99,6 +103,7 @@ pub(super) struct Settings {
     pub(super) options: ConnectOptions,
     pub(super) refresh: Duration,
     pub(super) publications: Vec<String>,
+    pub(super) selection: Selection,
     /// Rows come under the names of their leaves. By way of the root a marker of the root stands before the rows of a leaf, too, that its reader did not know.
     pub(super) names_leaves: bool,
 }
@@ -108,6 +113,7 @@ struct Watch {
     seen: FxHashMap<Oid, Seen>,
     /// Of the last look.
     fingerprint: Option<String>,
+    audit: Audit,
     news: mpsc::Sender<News>,
     looks: mpsc::UnboundedReceiver<Vec<Oid>>,
 }
@@ -155,7 +161,11 @@ impl Watch {
                         return;
                     }
                 }
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(looking) = &session {
+                        self.audit.look(&looking.sql).await;
+                    }
+                }
                 Err(Stop::Gone) => return,
                 Err(Stop::Failed(error)) => {
                     session = None;
@@ -233,6 +243,7 @@ impl Watch {
             self.seen.remove(&Oid(partition));
         }
         self.note(early);
+        self.audit.set_due();
         self.fingerprint = Some(fingerprint);
         Ok(())
     }

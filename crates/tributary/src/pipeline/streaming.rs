@@ -144,7 +144,7 @@ impl<'c> Streaming<'c> {
         };
         let positions = Positions::at(state.to_lsn);
         let beside = Beside::start(context, &state)?;
-        let partitions = Watched::start(context, &state, &fold, reach.via_root);
+        let partitions = Watched::start(context, &state, &fold, reach.via_root)?;
         let policies = context.config.partition_policies()?;
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);

@@ -35,19 +35,20 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn start(context: &Context, state: &LogState, fold: &Fold, via_root: bool) -> Watched {
+    pub(super) fn start(context: &Context, state: &LogState, fold: &Fold, via_root: bool) -> Result<Watched> {
         let config = &context.config;
         let settings = Settings {
             options: context.catalog_options.clone(),
             refresh: config.partitions.refresh,
             publications: config.source.publication.clone(),
+            selection: config.tables.selection()?,
             names_leaves: !via_root,
         };
         let task = Partitions::start(settings, state, fold.leaves());
         // The fold has them as what they are now.
         let detached = state.detached.values().flat_map(|leaves| leaves.keys()).map(|leaf| Oid(*leaf));
         let back = detached.filter(|leaf| fold.root_of(*leaf) != *leaf).collect();
-        Watched { task, waiting: None, back, is_settled: false, has_ddl: false }
+        Ok(Watched { task, waiting: None, back, is_settled: false, has_ddl: false })
     }
 
     fn note_back(&mut self, fold: &Fold, facts: &Facts) {
