@@ -76,7 +76,8 @@ fn week(version: u32, wanted: Partman) -> Result<()> {
                 daemon = pipeline.start()?;
             }
             daemon.wait_until_published(cluster.wal_lsn().await?, seconds(60)).await?;
-            pause(seconds(2)).await;
+            // So that somebody looked at what is gone before more goes.
+            pause(seconds(3)).await;
         }
         ensure!(waited == WAITED, "{waited} rows were in the default partitions");
         cluster.execute(UNDO).await?;

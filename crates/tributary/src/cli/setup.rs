@@ -23,7 +23,7 @@ mod statements;
 
 pub(crate) use identity::{Remedy, remedies};
 use plan::Plan;
-pub(crate) use plan::{has_ddl_events, publication_statement};
+pub(crate) use plan::{DdlEvents, ddl_events, publication_statement};
 pub(crate) use statements::drop_ddl_events;
 
 /// Arguments of `setup`.

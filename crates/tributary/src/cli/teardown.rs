@@ -39,7 +39,7 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
     let publications: Vec<String> =
         config.source.publication.iter().map(|name| quote_identifier(name)).collect();
     let drop_publication = format!("DROP PUBLICATION {};", publications.join(", "));
-    let tells_ddl = setup::has_ddl_events(&sql).await?;
+    let tells_ddl = setup::ddl_events(&sql).await? != setup::DdlEvents::None;
     let events = match tells_ddl {
         true => format!("  event triggers  (to remove: {})\n", setup::drop_ddl_events()),
         false => String::new(),

@@ -7,7 +7,7 @@
 //! Fails: never as a whole; a look that fails is made again with the next one.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lake::log::State as LogState;
 use pgoutput::{Lsn, Oid, Xid};
@@ -86,7 +86,7 @@ impl Partitions {
         // What comes later counts.
         let seen = lately.chain(before).chain(attached).collect();
         let Settings { publications, selection, refresh, .. } = &settings;
-        let audit = Audit::new(publications.clone(), selection.clone(), *refresh);
+        let audit = Audit::new(publications.clone(), selection.clone(), (*refresh).min(AUDIT_INTERVAL_MAX));
         task.spawn(Watch { settings, seen, fingerprint: None, audit, news, looks: asked }.run());
         Partitions { news: received, looks, _task: task }
     }
@@ -154,14 +154,13 @@ impl Watch {
         let mut is_settled = false;
         let mut session = None;
         loop {
+            let begun = Instant::now();
             match self.look(&mut session).await {
-                Ok(()) if !is_settled => {
-                    is_settled = true;
-                    if self.news.send(News::Settled).await.is_err() {
+                Ok(()) => {
+                    if !is_settled && self.news.send(News::Settled).await.is_err() {
                         return;
                     }
-                }
-                Ok(()) => {
+                    is_settled = true;
                     if let Some(looking) = &session {
                         self.audit.look(&looking.sql).await;
                     }
@@ -176,11 +175,12 @@ impl Watch {
                     );
                 }
             }
+            let took = begun.elapsed().min(self.settings.refresh / LOOKS_SHARE);
             tokio::select! {
                 () = tokio::time::sleep(self.settings.refresh) => {}
                 asked = self.looks.recv() => match asked {
-                    // Whoever changes one changes many.
-                    Some(leaves) if leaves.is_empty() => tokio::time::sleep(BURST).await,
+                    // Whoever changes one changes many, and some do so all the time: a look costs the source something.
+                    Some(leaves) if leaves.is_empty() => tokio::time::sleep(BURST.max(took * LOOKS_SHARE)).await,
                     Some(leaves) => self.note(leaves),
                     None => return,
                 },
@@ -355,6 +355,12 @@ const RELATIONS_A_QUERY: usize = 5_000;
 
 /// How long more DDL is waited for before a look at what it did.
 const BURST: Duration = Duration::from_millis(500);
+
+/// Looks take at most one part in so many of the time, whatever the stream tells.
+const LOOKS_SHARE: u32 = 10;
+
+/// However seldom partitions are looked at, what is wrong with new ones is said so soon.
+const AUDIT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// How long somebody else's lock on a partition is waited for.
 const LOCK_WAIT_MILLIS: u32 = 5_000;

@@ -423,7 +423,10 @@ impl<'c> Streaming<'c> {
                 }
             }
         }
-        stream.set_late(last_sent_at.is_some_and(|sent_at| self.is_late(sent_at)));
+        // Of a read within a large row nothing is known that was not before.
+        if let Some(sent_at) = last_sent_at {
+            stream.set_late(self.is_late(sent_at));
+        }
         stream.set_positions(self.positions.received, self.positions.published);
         if reply {
             self.on_reply_request()?;

@@ -38,7 +38,7 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
             "{tree} SELECT c.oid, n.nspname::text, c.relname::text, \
                CASE WHEN above.oid IS NULL THEN {ROOT} ELSE above.oid END, c.relreplident::text, above.oid IS NULL \
              FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN ({PARTITIONED}) above ON above.oid = i.inhparent WHERE {IS_LEAF}"
+             JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN ({PARTITIONED}) above ON above.oid = i.inhparent AND NOT i.inhdetachpending WHERE {IS_LEAF}"
         );
         let what = "partitions of the published tables";
         let leaf = |row: &Row| Ok((leaf(row)?, get::<bool>(row, 5)?));
@@ -92,7 +92,7 @@ pub async fn published_roots(sql: &Sql, publications: &[String], fold_to_root: b
     let query = format!(
         "{tree} SELECT array_agg(CASE WHEN $2::bool AND c.relispartition THEN {ROOT} ELSE c.oid END) FROM ( \
            SELECT oid FROM tree \
-           EXCEPT SELECT i.inhrelid FROM ({PARTITIONED}) above JOIN pg_inherits i ON i.inhparent = above.oid WHERE $2::bool \
+           EXCEPT SELECT i.inhrelid FROM ({PARTITIONED}) above JOIN pg_inherits i ON i.inhparent = above.oid WHERE $2::bool AND NOT i.inhdetachpending \
          ) AS top JOIN pg_class c ON c.oid = top.oid"
     );
     let rows = sql.query("which tables are published", &query, &[&publications, &fold_to_root]).await?;
@@ -188,7 +188,8 @@ const TREE: &str = "tree(oid) AS ( \
                     UNION SELECT i.inhrelid FROM tree JOIN pg_partitioned_table t ON t.partrelid = tree.oid \
                     JOIN pg_inherits i ON i.inhparent = t.partrelid)";
 
-/// Those of a tree that have partitions.
+/// Those of a tree that have partitions. One that `DETACH … CONCURRENTLY` is about to take away is in the tree still, but for `pg_partition_root` and
+/// for whoever selects from its root it is a table of its own.
 const PARTITIONED: &str =
     "SELECT t.partrelid AS oid FROM tree JOIN pg_partitioned_table t ON t.partrelid = tree.oid";
 
@@ -315,7 +316,7 @@ pub async fn columns_of(sql: &Sql, tables: &[RootFacts]) -> Result<Vec<Published
 }
 
 /// The types of the published tables' columns save for the `usual` ones, each once a table. Partitions have the types of what they are
-/// partitions of, so that only what the publications name is looked at.
+/// partitions of, so that only what the publications name is looked at: a partition that is named itself, and not what is right above it, is one more.
 pub async fn published_types(
     sql: &Sql,
     publications: &[String],

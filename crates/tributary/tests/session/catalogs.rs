@@ -1,11 +1,12 @@
 //! What is read from the catalogs, by a role that may replicate and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgoutput::{Oid, ReplicaIdentity};
 use tables::types::TypeKind;
 use tributary::source::catalog::{
-    IdentityReason, facts_all, facts_for, identity_problems, publication, server as server_facts,
+    IdentityReason, facts_all, facts_for, identity_problems, publication, published_roots,
+    server as server_facts,
 };
 use tributary::source::{Sql, connect_sql};
 
@@ -126,6 +127,33 @@ async fn publications_of_everything_and_of_schemas() {
             // The root lies in another schema, and is told of all the same.
             assert_eq!(facts.roots.iter().map(|root| root.name.as_str()).collect::<Vec<_>>(), ["orders"]);
         }
+    }
+}
+
+/// Until somebody finishes it, a partition that is being detached is nobody's for all who look.
+#[tokio::test]
+async fn a_partition_that_is_being_detached_is_a_root() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_catalog_pending").await;
+        let tables = "CREATE TABLE events (id int) PARTITION BY LIST (id);
+            CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1) PARTITION BY LIST (id);
+            CREATE TABLE events_1_1 PARTITION OF events_1 FOR VALUES IN (1);
+            CREATE PUBLICATION p FOR TABLE events";
+        admin.execute("tables", tables).await.unwrap();
+        let reader = connect_sql(&server.options("postgres", "t_catalog_pending", "")).await.unwrap();
+        reader.execute("a reader that does not end", "BEGIN; SELECT FROM public.events").await.unwrap();
+        admin.execute("patience", "SET statement_timeout = '300ms'").await.unwrap();
+        let detach = "ALTER TABLE events DETACH PARTITION events_1 CONCURRENTLY";
+        admin.execute("detach", detach).await.expect_err("it waits for the reader");
+        let (events, pending) = (oid(&admin, "events").await, oid(&admin, "events_1").await);
+        let facts = facts_all(&ours, &["p".into()], true).await.unwrap();
+        let roots: BTreeMap<&str, Oid> =
+            facts.leaves.iter().map(|leaf| (leaf.name.as_str(), leaf.root)).collect();
+        assert_eq!(roots, BTreeMap::from([("events_1", pending), ("events_1_1", pending)]));
+        let expected = BTreeSet::from([events, pending]);
+        assert_eq!(facts.roots.iter().map(|root| root.oid).collect::<BTreeSet<_>>(), expected);
+        let roots = published_roots(&ours, &["p".into()], true).await.unwrap();
+        assert_eq!(roots.into_iter().collect::<BTreeSet<_>>(), expected);
     }
 }
 

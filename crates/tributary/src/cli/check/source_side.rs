@@ -270,17 +270,17 @@ async fn publications(report: &mut Report, sql: &Sql, config: &Config, log: &Log
 
 /// How soon a change of partitions is found.
 async fn partitions(report: &mut Report, sql: &Sql, config: &Config) {
-    let Some(tells_ddl) = report.take("partitions", setup::has_ddl_events(sql).await) else { return };
+    let Some(events) = report.take("partitions", setup::ddl_events(sql).await) else { return };
     let refresh = config.partitions.refresh;
-    report.ok(
-        "partitions",
-        match tells_ddl {
-            true => "that are attached, detached or dropped are found at once: event triggers tell the stream".to_owned(),
-            false => format!(
-                "that are attached, detached or dropped are found within {refresh:?} (`partitions.refresh`); at once with `tributary setup --ddl-events`"
-            ),
-        },
-    );
+    let found = match events {
+        setup::DdlEvents::All => format!(
+            "that are attached, detached or dropped are found within a second as a rule, since event triggers tell the stream, and within {refresh:?} (`partitions.refresh`) at the latest"
+        ),
+        setup::DdlEvents::None | setup::DdlEvents::Some => format!(
+            "that are attached, detached or dropped are found within {refresh:?} (`partitions.refresh`); at once with `tributary setup --ddl-events`"
+        ),
+    };
+    report.ok("partitions", found);
 }
 
 async fn tables(

@@ -94,22 +94,35 @@ pub(super) async fn make(
 /// Event triggers are for superusers to make.
 async fn events(sql: &Sql) -> Result<Step> {
     let is_superuser = catalog::server(sql).await?.is_superuser;
-    let state = match has_ddl_events(sql).await? {
-        true => StepState::Present,
-        false if is_superuser => StepState::Missing,
-        false => StepState::Administrator,
+    let state = match ddl_events(sql).await? {
+        DdlEvents::All => StepState::Present,
+        DdlEvents::None | DdlEvents::Some if is_superuser => StepState::Missing,
+        DdlEvents::None | DdlEvents::Some => StepState::Administrator,
     };
     let title = "event triggers that tell the stream of DDL".to_owned();
-    Ok(Step { name: "ddl_events", title, state, sql: statements::ddl_events().to_vec() })
+    Ok(Step { name: "ddl_events", title, state, sql: statements::ddl_events() })
 }
 
-/// Whether the stream tells of DDL.
-pub(crate) async fn has_ddl_events(sql: &Sql) -> Result<bool> {
-    let query =
-        "SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY($1::text[]) AND evtenabled IN ('O', 'A')";
+/// Which event triggers are there that tell the stream of DDL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DdlEvents {
+    None,
+    /// One of them is missing, or disabled.
+    Some,
+    All,
+}
+
+pub(crate) async fn ddl_events(sql: &Sql) -> Result<DdlEvents> {
+    let query = "SELECT count(*), count(*) FILTER (WHERE evtenabled IN ('O', 'A')) FROM pg_event_trigger WHERE evtname = ANY($1::text[])";
     let rows = sql.query("event triggers", query, &[&statements::TRIGGERS.as_slice()]).await?;
-    let count: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
-    Ok(usize::try_from(count) == Ok(statements::TRIGGERS.len()))
+    let row =
+        rows.first().ok_or_else(|| Error::transient("the source told nothing of its event triggers"))?;
+    let (there, enabled): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    Ok(match there {
+        0 => DdlEvents::None,
+        _ if usize::try_from(enabled) == Ok(statements::TRIGGERS.len()) => DdlEvents::All,
+        _ => DdlEvents::Some,
+    })
 }
 
 /// What creates a publication for the globs.

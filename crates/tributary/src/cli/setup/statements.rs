@@ -56,37 +56,42 @@ pub(super) fn identity(schema: &str, table: &str, identity: &str) -> String {
 }
 
 /// What makes the stream tell of tables that are made, altered or dropped. It runs as its owner, so that no DDL of anybody fails for a privilege, and
-/// says nothing of temporary tables.
-pub(super) fn ddl_events() -> [String; 4] {
+/// says nothing of temporary tables. `pg_temp` is looked at last: unless it is named it comes first, and whoever makes a temporary `pg_class` there
+/// would have the owner run what they like.
+pub(super) fn ddl_events() -> Vec<String> {
     let function = |name: &str, found: &str| {
         format!(
-            "CREATE OR REPLACE FUNCTION public.{name}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$\n\
-             BEGIN\n  IF EXISTS ({found}) THEN\n    PERFORM pg_logical_emit_message(true, {}, tg_tag);\n  END IF;\nEND $$;",
+            "CREATE OR REPLACE FUNCTION public.{name}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n\
+             BEGIN\n  IF EXISTS ({found}) THEN\n    PERFORM pg_catalog.pg_logical_emit_message(true, {}, tg_tag);\n  END IF;\nEND $$;",
             quote_literal(DDL_PREFIX)
         )
     };
-    [
+    // Half of it may be there, or disabled.
+    let drops = TRIGGERS.map(|name| format!("DROP EVENT TRIGGER IF EXISTS {name};"));
+    let made = [
         function(
             TRIGGERS[0],
-            "SELECT FROM pg_event_trigger_ddl_commands() d JOIN pg_class c ON c.oid = d.objid\n    \
-             WHERE d.classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'",
+            "SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() d JOIN pg_catalog.pg_class c ON c.oid = d.objid\n    \
+             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'",
         ),
         format!(
-            "CREATE EVENT TRIGGER {0} ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE')\n  \
+            "CREATE EVENT TRIGGER {0} ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA')\n  \
              EXECUTE FUNCTION public.{0}();",
             TRIGGERS[0]
         ),
         function(
             TRIGGERS[1],
-            "SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'table' AND NOT d.is_temporary",
+            "SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() d WHERE d.object_type = 'table' AND NOT d.is_temporary",
         ),
         format!("CREATE EVENT TRIGGER {0} ON sql_drop EXECUTE FUNCTION public.{0}();", TRIGGERS[1]),
-    ]
+    ];
+    drops.into_iter().chain(made).collect()
 }
 
 /// Takes that away again.
 pub(crate) fn drop_ddl_events() -> String {
-    let drops = TRIGGERS.map(|name| format!("DROP EVENT TRIGGER {name}; DROP FUNCTION public.{name}();"));
+    let drops = TRIGGERS
+        .map(|name| format!("DROP EVENT TRIGGER IF EXISTS {name}; DROP FUNCTION IF EXISTS public.{name}();"));
     drops.join(" ")
 }
 

@@ -66,3 +66,17 @@ fn without_pauses_there_are_none() {
     pace.note(10, Instant::now());
     assert_eq!(pace.resume(), None);
 }
+
+/// A row of half a megabyte comes in many reads, none of which tells how late it is.
+#[test]
+fn a_pause_is_judged_by_reads_in_large_rows_too() {
+    let mut pace = Pace::new(true);
+    pace.set_late(true);
+    let mut now = Instant::now();
+    // 8 KiB a pause, however long that is.
+    for _ in 0..2_000 {
+        now = pace.resume().unwrap_or(now) + Duration::from_micros(50);
+        pace.note(SHORT_BYTES - 1, now);
+    }
+    assert!(PAUSES[pace.pause] <= Duration::from_millis(1), "{:?}", PAUSES[pace.pause]);
+}

@@ -212,3 +212,25 @@ async fn t37_silence_is_no_error() {
     server.write_all(&wal_message(b"at last")).await.unwrap();
     assert!(pop_after_fill(&mut stream).await.unwrap().starts_with("Wal"));
 }
+
+/// While it pauses, a stream does not listen to its socket.
+#[tokio::test]
+async fn a_stream_that_pauses_writes_and_notices_the_end() {
+    let (mut stream, mut server) = pair().await;
+    stream.set_late(true);
+    server.write_all(&wal_message(b"one")).await.unwrap();
+    assert!(pop_after_fill(&mut stream).await.unwrap().contains("Wal"));
+    // The pause is cut off, as by something else that the loop has to do.
+    assert!(tokio::time::timeout(Duration::from_millis(2), stream.fill()).await.is_err());
+    stream.send_status(false).await.unwrap();
+    let mut status = [0; 39];
+    server.read_exact(&mut status).await.unwrap();
+    assert_eq!(status[0], b'd');
+    assert!(tokio::time::timeout(Duration::from_millis(2), stream.fill()).await.is_err());
+    server.write_all(&wal_message(b"two")).await.unwrap();
+    assert!(pop_after_fill(&mut stream).await.unwrap().contains("Wal"));
+    assert!(tokio::time::timeout(Duration::from_millis(2), stream.fill()).await.is_err());
+    drop(server);
+    let error = pop_after_fill(&mut stream).await.unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+}
