@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testkit::daemon::{Lake, Settings};
+use testkit::daemon::{Lake, NO_IDENTITY, Settings};
 use testkit::wait::{pause, seconds};
 use testkit::{Cluster, Pipeline, oracle, scenario};
 
@@ -99,7 +99,7 @@ fn play_until(
         let mut check = vec!["check".to_owned()];
         for pipeline in &pipelines {
             pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
-            pipeline.refuse_unexpected_lines(&[LEAVES_DIFFER])?;
+            pipeline.refuse_unexpected_lines(&[LEAVES_DIFFER, NO_IDENTITY])?;
             check.extend([
                 "--lake".to_owned(),
                 format!("{}={}", pipeline.settings.publication, pipeline.lake_url()),

@@ -308,6 +308,9 @@ fn is_loud(line: &str) -> bool {
     }
 }
 
+/// The warning of tables that are published without a replica identity.
+pub const NO_IDENTITY: &str = "UPDATE and DELETE fail at the source";
+
 /// Warnings of a daemon whose connections to Postgres or the store are broken on purpose.
 pub const FAULTS: &[&str] = &[
     "the stream ended, trying again",

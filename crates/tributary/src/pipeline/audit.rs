@@ -53,24 +53,31 @@ impl Audit {
         }
     }
 
+    /// In one line, however many they are.
     fn tell(&mut self, problems: Vec<IdentityProblem>) {
         let wanted =
             problems.into_iter().filter(|problem| self.selection.includes(&problem.schema, &problem.table));
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<String, u64> = BTreeMap::new();
+        let mut news: BTreeMap<String, String> = BTreeMap::new();
         for IdentityProblem { schema, table, relations, example, reason: _ } in wanted {
             let table = format!("{schema}.{table}");
-            let all: &mut u64 = found.entry(table.clone()).or_default();
+            let all = found.entry(table.clone()).or_default();
             *all += relations;
             if self.said.get(&table).is_none_or(|said| said < all) {
-                warn!(
-                    table,
-                    relations,
-                    first = example,
-                    "UPDATE and DELETE fail at the source, in your application: what is published has no replica identity; \
-                     `tributary check` names the SQL that mends it"
-                );
+                news.insert(table, example);
             }
         }
         self.said = found;
+        let Some((table, first)) = news.first_key_value() else { return };
+        let tables = news.len();
+        let relations: u64 = news.keys().filter_map(|table| self.said.get(table)).sum();
+        warn!(
+            tables,
+            relations,
+            table,
+            first,
+            "UPDATE and DELETE fail at the source, in your application: what is published has no replica identity; \
+             `tributary check` names the SQL that mends it"
+        );
     }
 }
