@@ -29,6 +29,8 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
     let options = config.source_options()?;
     let sql = connect_sql(&options).await?;
     let exists = slot::slot(&sql, name).await?.is_some();
+    // Before anything is dropped: whoever asks and fails behind it would seem to have done nothing.
+    let tells_ddl = setup::ddl_events(&sql).await? != setup::DdlEvents::None;
     if exists {
         offline::refuse_while_active(&sql, name).await?;
         if !args.yes && !confirm(name, &options.address(), json)? {
@@ -39,7 +41,6 @@ pub(super) async fn run(args: &TeardownArgs, config: &Config, json: bool) -> Res
     let publications: Vec<String> =
         config.source.publication.iter().map(|name| quote_identifier(name)).collect();
     let drop_publication = format!("DROP PUBLICATION {};", publications.join(", "));
-    let tells_ddl = setup::ddl_events(&sql).await? != setup::DdlEvents::None;
     let events = match tells_ddl {
         true => format!("  event triggers  (to remove: {})\n", setup::drop_ddl_events()),
         false => String::new(),

@@ -62,10 +62,18 @@ pub(super) enum Existence {
     Dropped,
 }
 
+/// Why somebody should look.
+pub(super) enum Cause {
+    /// The stream told of DDL.
+    Ddl,
+    /// It brought rows of these leaves, which nobody knew.
+    Leaves(Vec<Oid>),
+}
+
 /// The task beside the stream; it ends when this is dropped.
 pub(super) struct Partitions {
     pub(super) news: mpsc::Receiver<News>,
-    looks: mpsc::UnboundedSender<Vec<Oid>>,
+    looks: mpsc::UnboundedSender<Cause>,
     _task: JoinSet<()>,
 }
 
@@ -91,10 +99,10 @@ impl Partitions {
         Partitions { news: received, looks, _task: task }
     }
 
-    /// Looks at once, since the stream brought rows of these leaves that nobody knew; or, if there are none, told of DDL.
-    pub(super) fn look(&self, leaves: Vec<Oid>) {
+    /// Looks without waiting for the next time.
+    pub(super) fn look(&self, cause: Cause) {
         // The task may have ended; the loop hears of that from `news`.
-        let _ = self.looks.send(leaves);
+        let _ = self.looks.send(cause);
     }
 }
 
@@ -115,7 +123,7 @@ struct Watch {
     fingerprint: Option<String>,
     audit: Audit,
     news: mpsc::Sender<News>,
-    looks: mpsc::UnboundedReceiver<Vec<Oid>>,
+    looks: mpsc::UnboundedReceiver<Cause>,
 }
 
 /// What is known of a partition.
@@ -180,13 +188,13 @@ impl Watch {
                 () = tokio::time::sleep(self.settings.refresh) => {}
                 asked = self.looks.recv() => match asked {
                     // Whoever changes one changes many, and some do so all the time: a look costs the source something.
-                    Some(leaves) if leaves.is_empty() => tokio::time::sleep(BURST.max(took * LOOKS_SHARE)).await,
-                    Some(leaves) => self.note(leaves),
+                    Some(Cause::Ddl) => tokio::time::sleep(BURST.max(took * LOOKS_SHARE)).await,
+                    Some(Cause::Leaves(leaves)) => self.note(leaves),
                     None => return,
                 },
             }
-            while let Ok(leaves) = self.looks.try_recv() {
-                if !leaves.is_empty() {
+            while let Ok(cause) = self.looks.try_recv() {
+                if let Cause::Leaves(leaves) = cause {
                     self.note(leaves);
                 }
             }

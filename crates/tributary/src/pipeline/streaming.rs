@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
 use super::opening::Opened;
+use super::partitions::Cause;
 use super::publication::{self, Difference};
 use super::{CommitsOnly, Context, Until, bootstrap, stopped};
 use crate::buffers::{self, Buffers};
@@ -395,7 +396,7 @@ impl<'c> Streaming<'c> {
         }
         self.beside.reached(self.positions.clean);
         if std::mem::take(&mut self.partitions.has_ddl) {
-            self.partitions.task.look(Vec::new());
+            self.partitions.task.look(Cause::Ddl);
         }
         self.settle_partitions()?;
         self.drain_if_done()
@@ -584,7 +585,8 @@ impl<'c> Streaming<'c> {
             .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
         if !facts.leaves.is_empty() {
             // Whether it had rows before is for the other task to find out.
-            self.partitions.task.look(facts.leaves.iter().map(|leaf| leaf.oid).collect());
+            let leaves = facts.leaves.iter().map(|leaf| leaf.oid).collect();
+            self.partitions.task.look(Cause::Leaves(leaves));
         }
         self.fold.learn(facts);
         Ok(())

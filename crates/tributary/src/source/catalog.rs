@@ -70,7 +70,7 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
     Ok(facts)
 }
 
-/// Leaves, each with its root and true, or with what lies right above it, which has no other way to be a leaf of the same root.
+/// Leaves with their roots, out of leaves that come with their root and true, or with what lies right above them and false.
 fn with_roots(mut found: Vec<(LeafFacts, bool)>) -> Vec<LeafFacts> {
     let above: HashMap<Oid, (Oid, bool)> =
         found.iter().map(|(leaf, is_root)| (leaf.oid, (leaf.root, *is_root))).collect();
@@ -126,7 +126,10 @@ pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid], changed: &[
     let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
     let wanted: Vec<u32> = wanted.iter().map(|oid| oid.0).collect();
     if !relations.is_empty() {
-        let query = format!("{} WHERE c.oid = ANY($1::oid[]) AND {IS_LEAF}", leaf_columns());
+        let query = format!(
+            "SELECT c.oid, n.nspname::text, c.relname::text, {ROOT}, c.relreplident::text \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1::oid[]) AND {IS_LEAF}"
+        );
         let rows = sql.query("partitions that appeared in the stream", &query, &[&relations]).await?;
         facts.leaves = rows.iter().map(leaf).collect::<Result<_>>()?;
         let query = format!(
@@ -199,18 +202,11 @@ pub(crate) const IS_HEAP: &str =
 
 const IS_TABLE: &str = "c.relkind IN ('r', 'p')";
 
+/// A partition on the way to a leaf counts as a leaf: with `publish_via_partition_root` rows can arrive under it.
 const IS_LEAF: &str = "c.relispartition AND c.relkind IN ('r', 'p')";
 
 /// Permanent, and not of the system: objects of initdb have lower OIDs.
 const MAY_BE_PUBLISHED: &str = "c.relpersistence = 'p' AND c.oid >= 16384";
-
-/// A partition on the way to a leaf counts as a leaf: with `publish_via_partition_root` rows can arrive under it.
-fn leaf_columns() -> String {
-    format!(
-        "SELECT c.oid, n.nspname::text, c.relname::text, {ROOT}, c.relreplident::text \
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    )
-}
 
 /// The topmost partitioned table above relation `c`, which is a partition.
 const ROOT: &str = "coalesce(pg_partition_root(c.oid)::oid, c.oid)";
