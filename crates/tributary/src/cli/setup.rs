@@ -118,12 +118,14 @@ async fn apply(
     }
     let missing = plan.steps.iter().filter(|step| step.state == plan::StepState::Missing);
     let mut created = Vec::new();
+    let mut has_published = false;
     for step in missing {
         for statement in &step.sql {
             sql.execute(&step.title, statement).await.map_err(|error| may_not(error, statement))?;
         }
         said.push(format!("created: {}", step.title));
         created.push(step.title.clone());
+        has_published |= step.name == "publication";
     }
     let done = bootstrap::create(store.as_ref(), config, options, sql, args.adopt_slot).await?;
     if let Some(lsn) = done.slot_created {
@@ -140,7 +142,7 @@ async fn apply(
     }
     let mut text = said.join("\n");
     text.push('\n');
-    if has_log && !created.is_empty() {
+    if has_log && has_published {
         // T52
         text.push_str(
             "warning: the slot is older than this publication; if its tables changed while there was none, the stream stops there\n",
