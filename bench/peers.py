@@ -1,7 +1,10 @@
 """Other ways from Postgres to Parquet, each in a process of its own; and the count of what came of it.
 
-usage: peers.py connectorx URL QUERY KEY CONNECTIONS FOLDER | adbc URL QUERY FOLDER | count FOLDER | versions
+usage: peers.py connectorx URL QUERY KEY CONNECTIONS FOLDER | adbc URL QUERY FOLDER | count LAKE [ENDPOINT] | clear LAKE ENDPOINT | versions NAME …
+A LAKE is a folder, or s3://bucket/prefix at an ENDPOINT.
 """
+
+from __future__ import annotations
 
 import importlib.metadata
 import json
@@ -34,18 +37,36 @@ def adbc(url: str, query: str, folder: str):
                 writer.write_batch(batch)
 
 
-def count(folder: str):
+def place(lake: str, endpoint: str | None):
+    """A file system and a path in it."""
+    import pyarrow.fs
+
+    if endpoint is None:
+        return pyarrow.fs.LocalFileSystem(), lake
+    scheme, _, host = endpoint.partition("://")
+    return pyarrow.fs.S3FileSystem(scheme=scheme, endpoint_override=host), lake.removeprefix("s3://")
+
+
+def count(lake: str, endpoint: str | None = None):
+    import pyarrow.fs
     import pyarrow.parquet
 
-    files = list(pathlib.Path(folder).rglob("*.parquet"))
-    rows = sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
-    print(json.dumps({"rows": rows, "files": len(files), "bytes": sum(file.stat().st_size for file in files)}))
+    system, path = place(lake, endpoint)
+    found = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
+    files = [file for file in found if file.path.endswith(".parquet")]
+    rows = sum(pyarrow.parquet.read_metadata(file.path, filesystem=system).num_rows for file in files)
+    print(json.dumps({"rows": rows, "files": len(files), "bytes": sum(file.size for file in files)}))
 
 
-def versions():
-    names = ("connectorx", "adbc-driver-postgresql", "pyarrow")
+def clear(lake: str, endpoint: str):
+    system, path = place(lake, endpoint)
+    system.delete_dir_contents(path, missing_dir_ok=True)
+    print(json.dumps({}))
+
+
+def versions(*names: str):
     print(json.dumps({name: importlib.metadata.version(name) for name in names}))
 
 
 if __name__ == "__main__":
-    {"connectorx": connectorx, "adbc": adbc, "count": count, "versions": versions}[sys.argv[1]](*sys.argv[2:])
+    {"connectorx": connectorx, "adbc": adbc, "count": count, "clear": clear, "versions": versions}[sys.argv[1]](*sys.argv[2:])

@@ -2,7 +2,7 @@
 
 Owns: its cluster, its port, and what its processes have used.
 Does not: know what is measured.
-Holds: it listens on loopback only, and nothing of it is left when it is stopped.
+Holds: it listens on loopback and in a folder of its own only, if nothing else is asked for; nothing of it is left when it is stopped.
 """
 
 import os
@@ -25,29 +25,36 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    def __init__(self, cache: pathlib.Path, major: int, folder: pathlib.Path):
+    def __init__(self, cache: pathlib.Path, major: int, folder: pathlib.Path, address: str = "127.0.0.1"):
+        """The first of several addresses, with commas between them, is the one of its URL."""
         self.binaries = cache / "pg" / str(major) / "bin"
-        self.cluster = folder / "cluster"
+        self.cluster, self.sockets = folder / "cluster", folder / "sockets"
         as_server = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
         self.user = as_server if os.getuid() == 0 else []
         shutil.copytree(cache / "template" / str(major) / "data", self.cluster)
+        self.sockets.mkdir()
         if self.user:
-            subprocess.run(["chown", "-R", "postgres:postgres", self.cluster], check=True)
+            subprocess.run(["chown", "-R", "postgres:postgres", self.cluster, self.sockets], check=True)
         self.cluster.chmod(0o700)
+        host = address.split(",")[0]
+        if address != host:
+            with (self.cluster / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\nhost replication all samenet trust\n")
         self.port = free_port()
         self.log = (folder / "postgres.log").open("w")
         settings = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
-        sockets = ["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1"]
+        places = ["-c", f"unix_socket_directories={self.sockets}", "-c", f"listen_addresses={address}"]
         # It is the postmaster itself, since setpriv does not fork.
         self.process = subprocess.Popen(
-            [*self.user, self.binaries / "postgres", "-D", self.cluster, "-p", str(self.port), *sockets, *settings],
+            [*self.user, self.binaries / "postgres", "-D", self.cluster, "-p", str(self.port), *places, *settings],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )
         self.environment = {
             "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGCONNECT_TIMEOUT": "10",
-            "PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": "postgres", "PGDATABASE": "postgres",
+            "PGHOST": host, "PGPORT": str(self.port), "PGUSER": "postgres", "PGDATABASE": "postgres",
         }
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://postgres@{host}:{self.port}/postgres"
+        self.socket_url = f"postgresql://postgres@/postgres?host={self.sockets}&port={self.port}"
         try:
             self.wait_until_it_answers()
         except BaseException:
@@ -62,18 +69,17 @@ class Server:
             time.sleep(0.1)
 
     def psql(self, sql: str) -> list[str]:
-        return ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]
+        return [client("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]
 
     def query(self, sql: str) -> str:
         asked = subprocess.run(self.psql(sql), env=self.environment, stdout=subprocess.PIPE, text=True, check=True)
         return asked.stdout.strip()
 
-    def load(self, script: pathlib.Path, rows: int):
-        """Runs a workload's script, and leaves tables as they are after some quiet hours."""
-        words = ["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-v", f"rows={rows}", "-f", str(script)]
-        subprocess.run(words, env=self.environment, stdout=subprocess.DEVNULL, check=True)
-        self.query("VACUUM (FREEZE, ANALYZE)")
-        self.query("CHECKPOINT")
+    def run(self, script: pathlib.Path, rows: int):
+        """Runs a workload's script."""
+        words = [client("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", "-v", f"rows={rows}", "-f", str(script)]
+        if subprocess.run(words, env=self.environment, stdout=subprocess.DEVNULL).returncode != 0:
+            raise SystemExit(f"error: {script.name} did not work")
 
     def processes(self) -> set[int]:
         pid = self.process.pid
@@ -100,13 +106,25 @@ class Server:
 
 
 def ticks(pid: int, of_children: bool) -> int:
+    """CPU of a process that lives; of its children that have ended as well."""
     try:
         # The name may have spaces; what follows it begins with the third field.
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
     return own + children if of_children else own
+
+
+def client(name: str) -> str:
+    """A program of the Postgres client. What Debian has in the path is a Perl script that starts it, and would be measured, too."""
+    found = shutil.which(name)
+    if not found:
+        raise SystemExit(f"error: {name} is missing: install the Postgres client (postgresql-client)")
+    if os.path.basename(os.path.realpath(found)) != "pg_wrapper":
+        return found
+    there = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    return str(there[-1]) if there else found
 
 
 def free_port() -> int:

@@ -7,23 +7,56 @@ Holds: everybody reads all columns of the same table over TCP on loopback, and a
 
 import datetime
 import json
-import pathlib
-import subprocess
 
-TITLE = "Snapshot"
-ROWS = 5_000_000
+from report import markdown, median, over_floor, times
+
+TITLES = {"narrow": "Snapshot"}
+# Rows of the full and of the small size.
+SIZES = {"narrow": (5_000_000, 200_000)}
+PEERS = ("connectorx", "adbc-driver-postgresql", "pyarrow")
 TABLE, KEY = "narrow", "id"
 BLOCK = 8192
 
 
-class Floor:
+def ready(bench, name: str, rows: int) -> dict:
+    """Leaves the tables as they are after some quiet hours."""
+    bench.server.query("VACUUM (FREEZE, ANALYZE)")
+    bench.server.query("CHECKPOINT")
+    return {}
+
+
+class Consumer:
+    """Who reads, with how many connections."""
+
+    counts = True
+    # What happens while it runs.
+    drive = None
+
+    def __init__(self, connections: int):
+        self.connections = connections
+        self.variant = f" x{connections}"
+
+    def check(self, taken):
+        pass
+
+    def more(self, log) -> dict:
+        return {}
+
+    def lake(self, bench, folder) -> list:
+        return [folder]
+
+    def clear(self, bench, folder):
+        pass
+
+
+class Floor(Consumer):
     """What Postgres itself can send: COPY in ranges of blocks, and nobody looks at it."""
 
     name, label, counts = "floor", "`psql` COPY (FORMAT binary) > /dev/null", False
 
-    def prepare(self, bench, connections, folder):
+    def prepare(self, bench, folder):
         blocks = int(bench.server.query(f"SELECT pg_relation_size('{TABLE}') / {BLOCK}"))
-        bounds = [blocks * part // connections for part in range(connections + 1)]
+        bounds = [blocks * part // self.connections for part in range(self.connections + 1)]
         ranges = zip(bounds, bounds[1:])
         conditions = [f"ctid >= '({begin},0)' AND ctid < '({end},0)'" for begin, end in ranges]
         return [
@@ -31,70 +64,87 @@ class Floor:
             for condition in conditions
         ]
 
-    def clear(self, bench):
-        pass
 
-    def more(self, log):
-        return {}
-
-
-class Tributary:
+class Tributary(Consumer):
     """The daemon from its start to its end, with a new lake and slot."""
 
-    name, label, counts = "tributary", "Tributary", True
+    name, label = "tributary", "Tributary"
 
-    def prepare(self, bench, connections, folder):
+    def prepare(self, bench, folder):
         config = folder / "tributary.toml"
         config.write_text(
             f'[source]\nurl = "{bench.server.url}"\nslot = "bench"\npublication = ["bench"]\n'
-            f'[lake]\nurl = "file://{folder}/lake"\n[snapshot]\nworkers = {connections}\n[http]\nlisten = ""\n'
+            f'[lake]\nurl = "file://{folder}/lake"\n[snapshot]\nworkers = {self.connections}\n[http]\nlisten = ""\n'
         )
-        setup = [bench.binary, "setup", "--apply", "--config", config]
-        subprocess.run(setup, env=bench.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+        bench.setup(config)
         return [[bench.binary, "run", "--until", "now", "--log-format", "json", "--config", config]]
 
-    def clear(self, bench):
-        bench.server.query("SELECT pg_drop_replication_slot('bench')")
+    def clear(self, bench, folder):
+        bench.server.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'bench'")
 
     def more(self, log):
         """From the log: how long it read, without what comes before and after."""
-        times = {}
+        found = {}
         for line in log.read_text().splitlines():
             entry = json.loads(line)
             text = entry.get("message", "")
-            times.setdefault(text, datetime.datetime.fromisoformat(entry["timestamp"].replace("Z", "+00:00")))
-        begun, ended = times.get("reading the rows that tables have already"), times.get("stopping")
+            found.setdefault(text, datetime.datetime.fromisoformat(entry["timestamp"].replace("Z", "+00:00")))
+        begun, ended = found.get("reading the rows that tables have already"), found.get("stopping")
         return {"reading": (ended - begun).total_seconds()} if begun and ended else {}
 
 
-class Peer:
-    """Another way to Parquet, in Python."""
-
-    counts = True
-
-    def clear(self, bench):
-        pass
-
-    def more(self, log):
-        return {}
-
-
-class Connectorx(Peer):
+class Connectorx(Consumer):
     name, label = "connectorx", "connectorx, PyArrow"
 
-    def prepare(self, bench, connections, folder):
-        return [bench.peer("connectorx", bench.server.url, f"SELECT * FROM {TABLE}", KEY, connections, folder)]
+    def prepare(self, bench, folder):
+        return [bench.peer("connectorx", bench.server.url, f"SELECT * FROM {TABLE}", KEY, self.connections, folder)]
 
 
-class Adbc(Peer):
+class Adbc(Consumer):
     name, label = "adbc", "ADBC driver, PyArrow"
 
-    def prepare(self, bench, connections, folder):
+    def prepare(self, bench, folder):
         return [bench.peer("adbc", bench.server.url, f"SELECT * FROM {TABLE}", folder)]
 
 
-def consumers(connections: list[int]):
-    """Pairs of a consumer and its connections. The ADBC driver has one connection whatever it is told."""
+def consumers(name: str, loaded: dict, connections: list[int]):
+    """The ADBC driver has one connection whatever it is told."""
     for number in connections:
-        yield from ((Floor(), number), (Tributary(), number), (Connectorx(), number))
-    yield Adbc(), 1
+        yield from (Floor(number), Tributary(number), Connectorx(number))
+    yield Adbc(1)
+
+
+COLUMNS = [
+    "consumer", "connections", "wall, s", "of the floor's", "all CPU, of the floor's", "rows/s", "CPU, us a row", "of it in the kernel",
+    "Postgres CPU, us a row", "peak memory", "lake, files", "busy elsewhere, cores",
+]
+
+
+def table(results) -> list[str]:
+    floors = {consumer.connections: taken for consumer, taken in zip(results.consumers, results.runs) if consumer.name == "floor"}
+    lines = []
+    for consumer, taken in zip(results.consumers, results.runs):
+        # Of as many connections, else of the most.
+        floor = floors.get(consumer.connections) or floors.get(max(floors, default=0))
+        walls = sorted(one.wall for one in taken)
+        written = [f"{one.more['bytes'] / 1e6:,.0f} MB in {one.more['files']}" for one in taken if "files" in one.more]
+        lines.append([
+            consumer.label,
+            consumer.connections,
+            f"{median(walls):.2f} ({walls[0]:.2f}–{walls[-1]:.2f})",
+            times(over_floor(taken, floor, "wall")),
+            times(over_floor(taken, floor, "all_cpu")),
+            f"{results.rows / median(walls):,.0f}",
+            *(f"{median(getattr(one, key) for one in taken) / results.rows * 1e6:.2f}" for key in ("cpu", "system", "server")),
+            f"{max(one.memory for one in taken) / 1e6:,.0f} MB",
+            written[-1] if written else "",
+            f"{median(one.elsewhere for one in taken):.2f}",
+        ])
+        reading = [one.more["reading"] for one in taken if "reading" in one.more]
+        if len(reading) == len(taken):
+            ratio = median(one / base.wall for one, base in zip(reading, floor)) if floor else None
+            lines.append([
+                f"{consumer.label}, only its reading", consumer.connections, f"{median(reading):.2f}", times(ratio), "",
+                f"{results.rows / median(reading):,.0f}", *[""] * 6,
+            ])
+    return markdown(COLUMNS, lines)

@@ -80,6 +80,7 @@ log file = $folder/log/\$name.log
 plugin dir = $libraries/ceph
 erasure code dir = $libraries/ceph/erasure-code
 osd class dir = $libraries/rados-classes
+mon data avail crit = 0
 osd objectstore = memstore
 memstore device bytes = 2147483648
 osd data = $folder/osd

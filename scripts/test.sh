@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs steps of the tests, in the order given; the last line is the sum of all tests.
-#   scripts/test.sh format lints unit e2e
+#   scripts/test.sh format lints unit e2e instructions
 #   ONLY=word scripts/test.sh e2e          only tests whose name contains the word
 # format: rustfmt · lints: clippy, cargo-deny if installed · unit: all crates, the development build, with sessions
-# of real servers · e2e: the release build against real servers. Servers are installed into TRIBUTARY_CACHE where missing.
+# of real servers · e2e: the release build against real servers · instructions: what a row takes, counted by callgrind.
+# Servers are installed into TRIBUTARY_CACHE where missing.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -19,7 +20,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 main() {
-    [ $# -gt 0 ] || { sed -n '2,6p' "${BASH_SOURCE[0]}"; exit 2; }
+    [ $# -gt 0 ] || { sed -n '2,7p' "${BASH_SOURCE[0]}"; exit 2; }
     find_tools
     local step begun status=0
     for step in "$@"; do
@@ -64,14 +65,48 @@ step_unit() {
 
 step_e2e() {
     ./scripts/test-servers.sh || return 1
+    local less_optimized=() crate
+    for crate in lake store tributary; do less_optimized+=(--config "profile.release.package.$crate.opt-level=1"); done
+    local release
+    release=$(target_folder)/release
+    # A second time for the kill points: three of our crates and nothing that they need, with less optimization, which takes most of the time.
+    cargo build --release --locked --quiet -p tributary --features failpoints "${less_optimized[@]}" || return 1
+    cp --force "$release/tributary" "$release/tributary-failpoints"
     cargo build --release --locked --quiet -p tributary || return 1
-    TRIBUTARY_BIN=$(target_folder)/release/tributary
-    export TRIBUTARY_BIN
+    # Of what the release is made is asked of the release itself.
+    ./scripts/sbom.py --check "$release/tributary" || return 1
+    TRIBUTARY_BIN=$release/tributary TRIBUTARY_FAILPOINTS_BIN=$release/tributary-failpoints
+    export TRIBUTARY_BIN TRIBUTARY_FAILPOINTS_BIN
     # Two at a time: most of a test is waiting, but timing matters to some.
     STATUS_LEVEL=pass threads=2 tests -p e2e --locked
     local status=$?
     if [ ! -f "$TRIBUTARY_CACHE/ceph/.complete" ]; then loud "SKIP: nothing is known about radosgw, its packages could not be had"; fi
+    if [ ! -x "$TRIBUTARY_CACHE/prometheus/usr/bin/promtool" ]; then loud "SKIP: nothing is known about alerts and dashboards, Prometheus could not be had"; fi
+    if ! there chromium; then loud "SKIP: nobody looked at the status page, Chromium could not be had"; fi
     return "$status"
+}
+
+step_instructions() {
+    if [ "$(uname -m)" != x86_64 ]; then
+        skip "the bounds of instructions are those of x86_64"
+        return 0
+    fi
+    if ! there valgrind && { say "installing valgrind"; ! apt_install valgrind; }; then
+        skip "instructions are not counted without valgrind"
+        return 0
+    fi
+    # Together with the daemon, so that its crates have the features that they have there; of it nothing is built.
+    cargo build --release --locked --quiet -p tributary -p instructions --bin instructions || return 1
+    local status=0
+    ./bench/instructions/check.sh "$(target_folder)/release/instructions" | tee "$log" || status=1
+    passed=$((passed + $(grep -c ': ok$' "$log" || true)))
+    failed=$((failed + $(grep -c ': FAILED$' "$log" || true)))
+    return "$status"
+}
+
+skip() {
+    loud "SKIP: $1"
+    skipped=$((skipped + 1))
 }
 
 target_folder() { cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'; }

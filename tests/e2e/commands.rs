@@ -71,8 +71,10 @@ fn a_lake_without_a_log_is_said_to_have_none() -> Result<()> {
         let cluster = rig::cluster(stage, 17, false, &[]).await?;
         let settings = Settings::new(cluster.url(DATABASE), rig::directory(stage));
         let pipeline = Pipeline::new(stage, "pipeline", settings)?;
-        let commands: [&[&str]; 4] = [
+        let commands: [&[&str]; 6] = [
             &["resync", "public.orders"],
+            &["fsck"],
+            &["verify"],
             &["repair"],
             &["inspect", "log"],
             &["setup", "--accept-publication"],

@@ -2,7 +2,7 @@
 //!
 //! Owns: a cluster with the workload's tables, a lake, a pipeline that is set up, and the final comparison.
 //! Does not: load or break anything.
-//! Holds: a lake that is compared was first brought up to date by `run --until now`.
+//! Holds: a lake that is compared was first brought up to date by `run --until now`, and `fsck --deep` found no damage.
 //! Fails: with the outcome of the command concerned.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,6 +84,8 @@ pub(crate) async fn finish(
     options: &[&str],
 ) -> Result<()> {
     pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
+    // Whatever happened to it: a lake that daemons wrote is whole.
+    pipeline.run_within(&["fsck", "--deep"], seconds(120)).await?.success()?;
     compare(stage, cluster, pipeline, options).await
 }
 

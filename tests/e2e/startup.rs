@@ -7,8 +7,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::daemon::Settings;
+use testkit::lister::{self, Place};
 use testkit::postgres::{DATABASE, Stop};
-use testkit::wait::seconds;
+use testkit::wait::{self, seconds};
 use testkit::{Cluster, Pipeline, Stage, scenario};
 
 use crate::rig;
@@ -24,6 +25,72 @@ async fn settled(stage: &Stage) -> Result<(Cluster, Pipeline)> {
 
 async fn up_to_date(pipeline: &Pipeline) -> Result<()> {
     pipeline.run(&["run", "--until", "now"]).await?.success().map(drop)
+}
+
+/// A cut that was published and of which somebody deleted a file: damage, which stops nobody.
+#[test]
+fn a_lost_file_of_the_last_cut_is_healed_by_a_resync() -> Result<()> {
+    scenario(seconds(180), async |stage| {
+        let cluster = rig::cluster(stage, 17, false, &[]).await?;
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), |_| {}).await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        rig::some_rows(&cluster, 1000).await?;
+        daemon.wait_until_published(cluster.wal_lsn().await?, seconds(30)).await?;
+        daemon.stop().await?;
+        let Place::Directory(folder) = pipeline.place() else { anyhow::bail!("not a folder") };
+        let files = lister::files(&pipeline.place())?;
+        let lost = files.iter().find(|key| key.starts_with("public/orders/data/")).context("no file")?;
+        std::fs::remove_file(folder.join(lost))?;
+        let found = pipeline.run(&["fsck"]).await?.expect(1)?.text();
+        ensure!(
+            found.contains(lost.as_str()) && found.contains("tributary resync 'public.orders'"),
+            "{found}"
+        );
+        ensure!(!found.contains("nothing is lost"), "{found}");
+        let repaired = pipeline.run(&["repair"]).await?.success()?.text();
+        ensure!(repaired.contains("nothing to repair"), "{repaired}");
+        let daemon = pipeline.start_streaming().await?;
+        pipeline.run(&["resync", "public.orders"]).await?.success()?;
+        crate::snapshot::wait_until_read(&daemon, seconds(60)).await?;
+        daemon.stop().await?;
+        // The changes are gone; the rows are not.
+        rig::finish(stage, &cluster, &pipeline, &["--gaps", "--lax"]).await?;
+        pipeline.refuse_unexpected_lines(&["is gone, or has another size"])
+    })
+}
+
+/// The watermark tells of an entry that is not there: who went on would stream rows twice.
+#[test]
+fn a_log_whose_end_is_gone_is_refused() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        rig::some_rows(&cluster, 2000).await?;
+        up_to_date(&pipeline).await?;
+        let Place::Directory(folder) = pipeline.place() else { anyhow::bail!("not a folder") };
+        let watermark: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("_tributary/watermark.json"))?)?;
+        let published = watermark.get("seq").and_then(serde_json::Value::as_u64).context("seq")?;
+        let mut gone = Vec::new();
+        for entry in std::fs::read_dir(folder.join("_tributary/log"))? {
+            let path = entry?.path();
+            let seq = path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
+            if seq.is_some_and(|seq| seq >= published) {
+                gone.push((path.clone(), std::fs::read(&path)?));
+                std::fs::remove_file(&path)?;
+            }
+        }
+        for command in [&["run", "--until", "now"][..], &["resync", "public.orders"]] {
+            let outcome = pipeline.run(command).await?.expect(1)?.text();
+            ensure!(
+                outcome.contains("the watermark stands for entry") && outcome.contains("tributary fsck"),
+                "{outcome}"
+            );
+        }
+        for (path, bytes) in gone {
+            std::fs::write(path, bytes)?;
+        }
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
 }
 
 /// `run` must halt, say all these words, and give a hint.
@@ -55,6 +122,61 @@ fn an_advanced_slot_halts() -> Result<()> {
         rig::some_rows(&cluster, 2000).await?;
         cluster.execute("select pg_replication_slot_advance('tributary', pg_current_wal_lsn())").await?;
         halts(&pipeline, &["tributary", "consumed"]).await
+    })
+}
+
+/// Somebody who reads the slot takes from it what the lake does not have; somebody who only looks does not.
+#[test]
+fn a_slot_that_was_read_by_hand_halts() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        rig::some_rows(&cluster, 2000).await?;
+        let by_hand = |how: &str| {
+            format!(
+                "select count(*) from pg_logical_slot_{how}_binary_changes('tributary', null, null, 'proto_version', '1', 'publication_names', 'tributary')"
+            )
+        };
+        let seen = cluster.value(&by_hand("peek")).await?;
+        ensure!(seen.as_deref().is_some_and(|count| count != "0"), "{seen:?} changes were seen");
+        rig::finish(stage, &cluster, &pipeline, &[]).await?;
+        rig::some_rows(&cluster, 3000).await?;
+        cluster.value(&by_hand("get")).await?;
+        halts(&pipeline, &["tributary", "consumed"]).await
+    })
+}
+
+/// Whoever ends the session may drop the slot before the daemon is back, and make another one.
+#[test]
+fn a_slot_that_is_dropped_under_the_stream_halts() -> Result<()> {
+    scenario(seconds(120), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        let mut daemon = pipeline.start_streaming().await?;
+        rig::some_rows(&cluster, 2000).await?;
+        cluster.execute(DROP_ACTIVE_SLOT).await?;
+        let code = daemon.exit_code(seconds(60)).await?;
+        ensure!(code == 4 && daemon.tail().contains("does not exist"), "exit code {code}: {}", daemon.tail());
+        cluster.execute("select pg_create_logical_replication_slot('tributary', 'pgoutput')").await?;
+        rig::some_rows(&cluster, 3000).await?;
+        halts(&pipeline, &["tributary", "recreated"]).await
+    })
+}
+
+/// 18 invalidates what nobody reads for long.
+#[test]
+fn a_slot_that_was_idle_for_too_long_halts() -> Result<()> {
+    scenario(seconds(90), async |stage| {
+        let (cluster, pipeline) = settled(stage).await?;
+        cluster.execute("alter system set idle_replication_slot_timeout = '1s'").await?;
+        cluster.execute("select pg_reload_conf()").await?;
+        rig::some_rows(&cluster, 2000).await?;
+        wait::until("the end of the slot", seconds(30), async || {
+            cluster.execute("checkpoint").await?;
+            let reason = cluster.value("select invalidation_reason from pg_replication_slots").await?;
+            ensure!(reason.as_deref() == Some("idle_timeout"), "the reason is {reason:?}");
+            Ok(())
+        })
+        .await?;
+        halts(&pipeline, &["tributary", "idle_timeout", "idle_replication_slot_timeout"]).await
     })
 }
 
@@ -299,3 +421,11 @@ fn a_wrong_configuration_ends_with_2() -> Result<()> {
         Ok(())
     })
 }
+
+/// The session takes a moment to end, and the daemon a little longer to come back.
+const DROP_ACTIVE_SLOT: &str = "do $$ begin
+  perform pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'tributary';
+  for i in 1..200 loop
+    begin perform pg_drop_replication_slot('tributary'); return; exception when object_in_use then perform pg_sleep(0.005); end;
+  end loop;
+end $$";

@@ -52,11 +52,7 @@ fn on_is_off(version: u32, via_root: bool) -> Result<()> {
         workload.during(kill_daemons(stage, seed, &mut cluster, [&off, &on])).await?;
         let done = workload.finish().await?;
         stage.say(format!("{} transactions committed, {} undone", done.committed, done.undone));
-        // The server has forgotten what it streamed before it crashed.
-        for _ in 0..2 {
-            let large = "insert into ledger select g % 40, 'entry', g % 7, repeat(md5(g::text), 5) from generate_series(1, 2000) g";
-            cluster.execute(large).await?;
-        }
+        stream_two(&cluster, &on).await?;
         for pipeline in [&off, &on] {
             rig::finish(stage, &cluster, pipeline, &[]).await?;
             pipeline.refuse_unexpected_lines(
@@ -110,6 +106,19 @@ async fn kill_daemons(
         }
     }
     Ok(())
+}
+
+/// Two large transactions, of which the server streams both: one that began before the stream did would be read at its commit, and what it
+/// streamed before it crashed the server has forgotten.
+async fn stream_two(cluster: &Cluster, pipeline: &Pipeline) -> Result<()> {
+    pipeline.run_within(&["run", "--until", "now"], seconds(120)).await?.success()?;
+    let mut daemon = pipeline.start_streaming().await?;
+    let large = "insert into ledger select g % 40, 'entry', g % 7, repeat(md5(g::text), 5) from generate_series(1, 2000) g";
+    for _ in 0..2 {
+        cluster.execute(large).await?;
+    }
+    daemon.wait_until_published(cluster.wal_lsn().await?, seconds(90)).await?;
+    daemon.stop().await
 }
 
 /// How many transactions were streamed to a slot since its server started.

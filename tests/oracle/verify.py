@@ -76,8 +76,13 @@ def main():
     try:
         files, schemas = find(folder, wrong), Schemas(folder)
         source = Source(arguments.dsn)
+        arguments.folded = folded_tables(source, arguments)
         tables = arguments.table or source.tables(arguments.exclude)
-        arguments.read_until = check_positions(folder, files, wrong, arguments.gaps)
+        if not arguments.table:
+            leaves = {leaf for folded in arguments.folded.values() for leaf in folded.leaves}
+            tables = sorted((set(tables) - leaves) | set(arguments.folded))
+        check_adopted(files, arguments.adopted, wrong)
+        arguments.read_until = check_positions(folder, {table: paths for table, paths in files.items() if table not in arguments.adopted}, wrong, arguments.gaps)
         total = 0
         for table in tables:
             total += check_table(source, schemas, files, table, wrong, arguments)
@@ -107,8 +112,12 @@ def parse():
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--table", action="append", default=[], help="schema.table of a root; all of them by default")
     parser.add_argument("--exclude", action="append", default=[], help="schema.table that the lake does not hold")
+    parser.add_argument("--adopted", action="append", default=[], help="schema.table whose rows are another one's now: none of it counts")
     parser.add_argument("--gaps", action="store_true", help="numbers may be missing inside a transaction (tables are excluded)")
     parser.add_argument("--lax", action="store_true", help="changes of rows that are not there are no error (the lake began late)")
+    parser.add_argument("--pattern", nargs=2, action="append", default=[], metavar=("REGEX", "TABLE"),
+                        help="tables whose whole schema.table matches are leaves of this one; named groups are columns, and first in the key")
+    parser.add_argument("--inherit", action="append", default=[], help="schema.table that has the rows of what inherits from it, with all columns")
     parser.add_argument("--renamed-leaves", action="store_true", help="leaves may have other names in the lake")
     return parser.parse_args()
 
@@ -163,6 +172,15 @@ def find(folder, wrong):
 
 def quoted(paths):
     return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
+
+
+def check_adopted(files, adopted, wrong):
+    """What became another table's ends with a T, so that nobody finds a row twice."""
+    for table in adopted:
+        rows = pa.concat_tables(pq.read_table(path, columns=["_cdc_op", "_cdc_lsn", "_cdc_seq"], partitioning=None) for path in files[table])
+        last = rows.sort_by([("_cdc_lsn", "descending"), ("_cdc_seq", "descending")]).slice(0, 1).to_pylist()
+        if last[0]["_cdc_op"] != "T":
+            wrong.add("adopted table", f"{table} has rows that count")
 
 
 def check_positions(folder, files, wrong, gaps):
@@ -338,7 +356,8 @@ class Source:
         return [name for name, in names if name not in excluded]
 
     def oid(self, table):
-        return self.rows("select %s::regclass::oid::int8", table)[0][0]
+        """None for a table that only its leaves make."""
+        return self.rows("select to_regclass(%s)::oid::int8", table)[0][0]
 
     def gone(self, relations):
         """Those that were dropped: what the lake holds of them is history."""
@@ -385,10 +404,55 @@ class Source:
                 for relation, is_partition, *cells in copy.rows()
             }
 
+    def heirs(self, table):
+        found = self.rows(
+            """with recursive heir as (select %s::regclass::oid as oid union select i.inhrelid from heir join pg_inherits i on i.inhparent = heir.oid)
+               select n.nspname || '.' || c.relname from heir join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace order by c.oid""",
+            table,
+        )
+        return [name for name, in found]
+
     def read(self, table, columns):
         names = ", ".join(quote(column.name) for column in columns)
         with self.connection.cursor().copy(f"copy (select {names} from {table}) to stdout") as copy:
             return [[None if cell is None else cell for cell in row] for row in copy.rows()]
+
+
+class Folded:
+    """A table whose rows lie in several tables that are no partitions of it, each with what its name tells."""
+
+    def __init__(self, source, leaves):
+        self.leaves, self.source = leaves, source
+        groups = {group: Column(group, "text", None) for told in leaves.values() for group in told}
+        own = {}
+        for leaf in leaves:
+            for column in source.columns(quote_table(leaf)):
+                own.setdefault(column.name, column)
+        self.columns = list(groups.values()) + list(own.values())
+        keys = [key for key in (source.key(quote_table(leaf)) for leaf in leaves) if key]
+        self.key = list(groups) + keys[0] if keys else []
+
+    def read(self):
+        """All rows, and by key the leaf of each."""
+        rows, leaf_of = [], {}
+        for leaf, told in self.leaves.items():
+            columns = self.source.columns(quote_table(leaf))
+            for cells in self.source.read(f"only {quote_table(leaf)}", columns):
+                own = {c.name: postgres_text(cell, c.kind, c.element) for cell, c in zip(cells, columns)}
+                row = [told.get(column.name, own.get(column.name)) for column in self.columns]
+                rows.append(row)
+                leaf_of[tuple(cell for cell, column in zip(row, self.columns) if column.name in self.key)] = (leaf, True)
+        return rows, leaf_of
+
+
+def folded_tables(source, arguments):
+    leaves = {table: {leaf: {} for leaf in source.heirs(quote_table(table))} for table in arguments.inherit}
+    for expression, table in arguments.pattern:
+        matches = [(name, re.fullmatch(expression, name)) for name in source.tables(arguments.exclude) if name != table]
+        leaves.setdefault(table, {}).update({name: match.groupdict() for name, match in matches if match})
+        if source.oid(quote_table(table)) is not None:
+            leaves[table][table] = {}
+    return {table: Folded(source, of_table) for table, of_table in leaves.items()}
 
 
 def quote(name):
@@ -660,9 +724,13 @@ def array_items(text):
 
 
 def check_table(source, schemas, files, table, wrong, arguments):
-    name = quote_table(table)
-    columns, key = source.columns(name), source.key(name)
-    wanted = [[postgres_text(cell, c.kind, c.element) for cell, c in zip(row, columns)] for row in source.read(name, columns)]
+    name, folded = quote_table(table), arguments.folded.get(table)
+    if folded:
+        columns, key = folded.columns, folded.key
+        wanted, leaf_of = folded.read()
+    else:
+        columns, key = source.columns(name), source.key(name)
+        wanted = [[postgres_text(cell, c.kind, c.element) for cell, c in zip(row, columns)] for row in source.read(name, columns)]
     folder = schemas.folder_of(source.oid(name), table)
     paths = files.get(folder, [])
     if not paths:
@@ -681,7 +749,8 @@ def check_table(source, schemas, files, table, wrong, arguments):
         state = derive(rows, table, key, columns, wrong, arguments)
         compare(table, columns, key, wanted, state, rows, wrong)
         if not arguments.renamed_leaves:
-            check_leaves(source.leaves(name, [c for c in columns if c.name in key]), table, state, rows, wrong)
+            leaf_of = leaf_of if folded else source.leaves(name, [c for c in columns if c.name in key])
+            check_leaves(leaf_of, table, state, rows, wrong)
     else:
         have = derive_keyless(rows, table, columns, wrong, arguments)
         want = collections.Counter(tuple(row) for row in wanted)

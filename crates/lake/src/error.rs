@@ -104,7 +104,7 @@ impl Error {
                 "another daemon took over this lake; only one may run per slot and prefix, so let that one run or stop it first",
             ),
             Error::Unreadable { .. } | Error::Chain { .. } => Some(
-                "the log under `_tributary/log/` was damaged or written by another version; restore it, or start a new prefix",
+                "the log under `_tributary/log/` was damaged or written by another version: `tributary fsck` says where; restore it, or start a new prefix",
             ),
             Error::UploadGone { .. } => Some(
                 "nothing is lost: Postgres still holds this range. Run `tributary repair`, which voids the entry so that the range is streamed again, \

@@ -29,6 +29,15 @@ pub const CHECKPOINT_PREFIX: &str = "_tributary/log/_checkpoint/";
 /// Under which what they are made of lies.
 pub const CHECKPOINT_PARTS_PREFIX: &str = "_tributary/log/_checkpoint_parts/";
 
+/// Under which the versions of all schemas lie.
+pub const SCHEMA_PREFIX: &str = "_tributary/schemas/";
+
+/// Under which everything lies that is no data.
+pub const CONTROL_PREFIX: &str = "_tributary/";
+
+/// What every data file ends in, and no control object.
+pub const DATA_SUFFIX: &str = ".parquet";
+
 /// A folder of data files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -128,7 +137,20 @@ pub fn data_key(
     part: u32,
 ) -> String {
     let last = last_lsn.map_or(u64::MAX, |lsn| lsn.0);
-    format!("{path}/data/{}/{seq:020}-{:016x}-{last:016x}-{part:04}.parquet", partition.path(), first_lsn.0)
+    let folder = data_folder(path);
+    format!("{folder}{}/{seq:020}-{:016x}-{last:016x}-{part:04}.parquet", partition.path(), first_lsn.0)
+}
+
+/// Under which all data files of a table lie, by the folder of the table.
+pub fn data_folder(path: &str) -> String {
+    format!("{path}/data/")
+}
+
+/// The number that a data file's name begins with: the entry that names the file has this one or a later one.
+pub fn data_seq(key: &str) -> Option<u64> {
+    let (_, name) = key.rsplit_once('/')?;
+    let (seq, _) = name.strip_suffix(DATA_SUFFIX)?.split_once('-')?;
+    seq.parse().ok().filter(|_| seq.len() == 20)
 }
 
 /// The key of a log entry.
@@ -154,7 +176,7 @@ pub fn checkpoint_part_key(seq: u64, nonce: &str, number: usize) -> String {
 
 /// The key of a version of a table's schema.
 pub fn schema_key(path: &str, schema_id: u32) -> String {
-    format!("_tributary/schemas/{}/{schema_id}.json", path.replace('/', "."))
+    format!("{SCHEMA_PREFIX}{}/{schema_id}.json", path.replace('/', "."))
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 //! Holds: the invariants I3, I4 and I5 of ARCHITECTURE.md.
 //! Fails: [`Error`]; `Fenced` when another writer lives.
 
+pub mod ambient;
 pub mod error;
+pub mod fsck;
 pub mod gauge;
+pub mod kill_points;
 pub mod layout;
 pub mod log;
 pub mod parquet;

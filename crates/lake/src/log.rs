@@ -15,7 +15,9 @@ use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::ambient;
 use crate::error::Error;
+use crate::kill_points::within;
 use crate::layout::{self, Partition};
 use crate::retry::transient;
 use crate::store::{Created, Part, Store};
@@ -25,6 +27,7 @@ mod snapshot;
 mod state;
 
 pub use checkpoint::write_checkpoint;
+pub(crate) use checkpoint::{Found, heads, read_checkpoint};
 pub use snapshot::{Chunk, ReadPiece, ReadRelation, Reading, TableSnapshot};
 pub use state::{Document, Lineage, State, TableState, Totals};
 
@@ -97,6 +100,13 @@ pub struct Entry {
     /// What else happened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+}
+
+impl Entry {
+    /// Whether there are schema documents to publish with it.
+    fn has_schemas(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Schema { .. }))
+    }
 }
 
 /// The files of one table in a cut.
@@ -303,7 +313,7 @@ pub struct Author {
 /// A random nonce of 128 bits, in hexadecimal.
 pub fn nonce() -> Result<String, Error> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)
+    ambient::random(&mut bytes)
         .map_err(|error| Error::Bug(format!("the system gives no randomness: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -316,7 +326,7 @@ pub async fn append(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
     let key = layout::log_key(entry.seq);
     let bytes = Bytes::from(to_json(entry)?);
     loop {
-        match store.put_if_absent(&key, bytes.clone()).await {
+        match within("log-put-sent", store.put_if_absent(&key, bytes.clone())).await {
             Ok(Created::New) => return Ok(()),
             Ok(Created::Exists) => {}
             Err(error) if error.is_transient() => {
@@ -341,6 +351,37 @@ pub async fn append(store: &dyn Store, entry: &Entry) -> Result<(), Error> {
             None => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
         }
     }
+}
+
+/// Takes the log over: appends an `open` entry behind whatever the log's end is by now, from where on the owner before can log nothing more.
+///
+/// `ours` is the epoch of our last one; another at the log's end means that somebody else took over since. `fill` says what the entry
+/// records of the source. `None` if the log keeps growing, so that another daemon must be writing it.
+pub async fn open(
+    store: &dyn Store,
+    state: &mut State,
+    ours: Option<u64>,
+    owner: String,
+    fill: impl Fn(&State, Entry) -> Entry,
+) -> Result<Option<Author>, Error> {
+    for _ in 0..OPEN_TRIES {
+        follow_on(store, state).await?;
+        state.refuse_fenced(ours)?;
+        let author = Author { epoch: state.epoch + 1, owner: owner.clone() };
+        let entry = fill(state, state.next_entry(&author, EntryKind::Open)?);
+        match append(store, &entry).await {
+            Ok(()) => {
+                state.advance(&entry)?;
+                return Ok(Some(author));
+            }
+            // The last put of the owner before us landed late. Its cut counts: read the tail again.
+            Err(Error::Fenced { seq, owner, .. }) => {
+                tracing::info!(seq, owner, "the log grew while it was opened, reading on");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The state that the whole log folds to; `None` if there is no log.
@@ -378,13 +419,19 @@ pub async fn follow(store: &dyn Store, state: &mut Option<State>) -> Result<(), 
 
 /// Folds entries that were appended since the state was read.
 pub async fn follow_on(store: &dyn Store, state: &mut State) -> Result<(), Error> {
-    while let Some(entry) = read_if_there(store, state.seq + 1).await? {
+    while let Some(entry) = next(store, state).await? {
         state.advance(&entry)?;
     }
     Ok(())
 }
 
-async fn read_if_there(store: &dyn Store, seq: u64) -> Result<Option<Entry>, Error> {
+/// The entry behind those that the state was folded from, if somebody has appended one.
+pub(crate) async fn next(store: &dyn Store, state: &State) -> Result<Option<Entry>, Error> {
+    read_if_there(store, state.seq + 1).await
+}
+
+/// Reads one entry, if somebody has appended it.
+pub async fn read_if_there(store: &dyn Store, seq: u64) -> Result<Option<Entry>, Error> {
     let key = layout::log_key(seq);
     match transient(|| store.get(&key)).await? {
         Some(object) => parse(&key, &object.bytes).map(Some),
@@ -406,7 +453,7 @@ pub fn to_json<T: Serialize>(document: &T) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::Bug(format!("a control object cannot be written: {error}")))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, Error> {
+pub(crate) fn parse<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Versioned {
         format: u32,
@@ -420,6 +467,8 @@ fn parse<T: for<'de> Deserialize<'de>>(key: &str, bytes: &[u8]) -> Result<T, Err
     serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))
 }
 
+/// How often the log may grow under an opening; each time means that one late put landed.
+const OPEN_TRIES: usize = 10;
 /// Objects a listing asks for at once: what S3 gives at most.
 const LIST_LIMIT: usize = 1_000;
 /// Log entries read at once at start-up: 16 requests of some kilobytes.

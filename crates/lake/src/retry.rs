@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::ambient;
 use crate::store::StoreError;
 
 /// Repeats a store request until it succeeds or fails for good.
@@ -69,7 +70,7 @@ impl Backoff {
 /// A number in `[0, 1)`; 0.5 if the system has no randomness to give.
 fn random_fraction() -> f64 {
     let mut bytes = [0_u8; 4];
-    match getrandom::fill(&mut bytes) {
+    match ambient::random(&mut bytes) {
         Ok(()) => f64::from(u32::from_ne_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
         Err(_) => 0.5,
     }

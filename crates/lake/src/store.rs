@@ -130,8 +130,16 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The object, or `None`.
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError>;
 
+    /// Up to `length` bytes of the object from `offset` on, or `None` if there is no object. What is asked for must begin inside of it.
+    async fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, StoreError>;
+
     /// The object's size in bytes, or `None`.
     async fn head(&self, key: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Whether the checksum that the store keeps of the object is that of these parts; `None` if it keeps none, or does not tell.
+    async fn is_made_of(&self, _key: &str, _parts: &[Part]) -> Result<Option<bool>, StoreError> {
+        Ok(None)
+    }
 
     /// Creates the object only if there is none (`If-None-Match: *`). Durable once it returns `New`.
     async fn put_if_absent(&self, key: &str, bytes: Bytes) -> Result<Created, StoreError>;

@@ -25,10 +25,12 @@ use crate::store::Store;
 mod committer;
 mod file;
 mod split;
+mod steps;
 
 pub use committer::Published;
 use committer::{Committer, Sealed, SealedFile};
 use file::{Backlog, Command, FileTask};
+pub use steps::{Step, Steps};
 
 /// What a writer is told once.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Settings {
     pub encoders: usize,
     /// Parts uploaded at once.
     pub uploads: usize,
+    /// Who is told how long it took.
+    pub steps: Steps,
 }
 
 /// Writes files and log entries of one daemon start.
@@ -169,6 +173,8 @@ impl OpenFile {
 pub struct Cut {
     /// Where a resume starts after it: the `end_lsn` of its last transaction.
     pub to_lsn: Lsn,
+    /// Commit time of its first transaction in microseconds since 1970, if it has one; for whoever measures how fresh the lake is.
+    pub from_commit_time: Option<i64>,
     /// Commit time of its last transaction in microseconds since 1970, if it has one.
     pub to_commit_time: Option<i64>,
     /// When it is written, for people.
@@ -267,4 +273,4 @@ impl Writer {
 const CUTS_IN_FLIGHT_MAX: usize = 3;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

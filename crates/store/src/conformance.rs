@@ -37,6 +37,7 @@ async fn absent(store: &dyn Store, base: &str) {
     let key = format!("{base}/nothing/here.json");
     assert_eq!(store.get(&key).await.unwrap(), None);
     assert_eq!(store.head(&key).await.unwrap(), None);
+    assert_eq!(store.get_range(&key, 0, 8).await.unwrap(), None);
     assert_eq!(store.list(&format!("{base}/"), None, 10).await.unwrap(), []);
     assert_eq!(unfinished(store, &format!("{base}/")).await, []);
     store.delete(&key).await.unwrap();
@@ -147,6 +148,12 @@ async fn uploads(store: &dyn Store, base: &str, part_bytes: usize) {
     assert_eq!(store.complete_upload(&key, &upload, &parts).await.unwrap(), Completed::Done);
     let expected = content.slice(..part_bytes * 2 + 333);
     assert!(store.get(&key).await.unwrap().unwrap().bytes == expected, "other content");
+    for (offset, length) in [(0, 5), (part_bytes - 3, 7), (expected.len() - 8, 8), (expected.len() - 1, 100)]
+    {
+        let range = store.get_range(&key, offset as u64, length).await.unwrap().unwrap();
+        assert_eq!(range, expected[offset..(offset + length).min(expected.len())], "{offset}, {length}");
+    }
+    assert!(store.get_range(&key, expected.len() as u64, 1).await.is_err(), "a range behind the end");
     assert_eq!(store.head(&key).await.unwrap(), Some(expected.len() as u64));
     // S3 itself may also answer `Done` for some time; either way the object stays.
     let again = store.complete_upload(&key, &upload, &parts).await.unwrap();

@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -89,6 +89,11 @@ impl Store for Directory {
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         check_object_key("get", key)?;
         self.on_disk("get", key, Root::get).await
+    }
+
+    async fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, StoreError> {
+        check_object_key("get_range", key)?;
+        self.on_disk("get_range", key, move |root, key| root.get_range(key, offset, length)).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
@@ -172,6 +177,18 @@ impl Root {
     fn get(&self, key: &str) -> Result<Option<Object>, Failure> {
         let bytes = absent_as_none(fs::read(self.path.join(key)))?;
         Ok(bytes.map(|bytes| Object { bytes: Bytes::from(bytes), etag: None }))
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, Failure> {
+        let Some(mut file) = absent_as_none(File::open(self.path.join(key)))? else { return Ok(None) };
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        let Some(read) = absent_as_none(file.take(length).read_to_end(&mut bytes))? else { return Ok(None) };
+        if read == 0 {
+            return Err(Failure::refused(format!("byte {offset} is not in it")));
+        }
+        Ok(Some(bytes.into()))
     }
 
     fn head(&self, key: &str) -> Result<Option<u64>, Failure> {

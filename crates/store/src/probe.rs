@@ -113,7 +113,7 @@ fn not_conditional(error: StoreError) -> StoreError {
 
 fn random_key() -> Result<String, StoreError> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| StoreError::Transient {
+    lake::ambient::random(&mut bytes).map_err(|error| StoreError::Transient {
         operation: OPERATION,
         key: PROBES.to_owned(),
         reason: "the system gave no random bytes".to_owned(),

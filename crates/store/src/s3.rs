@@ -19,7 +19,9 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
+};
 use aws_smithy_types::base64;
 use bytes::Bytes;
 use lake::store::{Completed, Created, Listed, Object, Part, Store, StoreError, Unfinished};
@@ -28,7 +30,7 @@ use crate::keys::{check_key, check_prefix};
 use answer::Context;
 
 mod answer;
-mod connect;
+pub(crate) mod connect;
 
 /// Where the bucket is, and how to speak to it. Credentials come from the SDK's default chain.
 #[derive(Clone, Debug)]
@@ -126,26 +128,18 @@ impl Store for S3 {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        check_key(GET, key)?;
-        let request = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(self.full(key))
-            .set_expected_bucket_owner(self.owner.clone());
-        let answer = match request.send().await {
-            Ok(answer) => answer,
-            Err(error) if error.code() == Some(NO_SUCH_KEY) => return Ok(None),
-            Err(error) => return Err(self.context(GET, key).failed(error)),
-        };
-        // The SDK's timeouts end with the headers.
-        let read = tokio::time::timeout(BODY_TIMEOUT, answer.body.collect()).await;
-        match read {
-            Ok(Ok(body)) => Ok(Some(Object { bytes: body.into_bytes(), etag: answer.e_tag })),
-            Ok(Err(error)) => Err(self
-                .context(GET, key)
-                .transient("the answer broke off or its checksum is wrong", Some(&error))),
-            Err(_) => Err(self.context(GET, key).transient("the answer did not end in time", None)),
+        self.read(key, None).await
+    }
+
+    async fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, StoreError> {
+        let last = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX)).saturating_sub(1);
+        let found = self.read(key, Some(format!("bytes={offset}-{last}"))).await?;
+        match found {
+            // A server that ignores ranges answers with the whole object.
+            Some(object) if object.bytes.len() > length => {
+                Err(self.context(GET, key).refused("the store ignores the range of a read", None))
+            }
+            found => Ok(found.map(|object| object.bytes)),
         }
     }
 
@@ -163,6 +157,23 @@ impl Store for S3 {
                 _ => Err(self.context(HEAD, key).transient("the answer has no length", None)),
             },
             // An answer to HEAD has no body, so the status is all there is.
+            Err(error) if answer::status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.context(HEAD, key).failed(error)),
+        }
+    }
+
+    async fn is_made_of(&self, key: &str, parts: &[Part]) -> Result<Option<bool>, StoreError> {
+        check_key(HEAD, key)?;
+        let Some(expected) = composite(parts) else { return Ok(None) };
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(self.full(key))
+            .checksum_mode(ChecksumMode::Enabled)
+            .set_expected_bucket_owner(self.owner.clone());
+        match request.send().await {
+            Ok(answer) => Ok(answer.checksum_crc32.map(|found| found == expected)),
             Err(error) if answer::status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.context(HEAD, key).failed(error)),
         }
@@ -408,6 +419,32 @@ impl Store for S3 {
 }
 
 impl S3 {
+    /// The object, or a range of it as HTTP writes one.
+    async fn read(&self, key: &str, range: Option<String>) -> Result<Option<Object>, StoreError> {
+        check_key(GET, key)?;
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(self.full(key))
+            .set_range(range)
+            .set_expected_bucket_owner(self.owner.clone());
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) if error.code() == Some(NO_SUCH_KEY) => return Ok(None),
+            Err(error) => return Err(self.context(GET, key).failed(error)),
+        };
+        // The SDK's timeouts end with the headers.
+        let read = tokio::time::timeout(BODY_TIMEOUT, answer.body.collect()).await;
+        match read {
+            Ok(Ok(body)) => Ok(Some(Object { bytes: body.into_bytes(), etag: answer.e_tag })),
+            Ok(Err(error)) => Err(self
+                .context(GET, key)
+                .transient("the answer broke off or its checksum is wrong", Some(&error))),
+            Err(_) => Err(self.context(GET, key).transient("the answer did not end in time", None)),
+        }
+    }
+
     /// Whether the store says that it knows no such upload; not if it says anything else.
     async fn is_gone(&self, key: &str, upload_id: &str) -> bool {
         let request = self
@@ -432,6 +469,16 @@ impl S3 {
             )),
         }
     }
+}
+
+/// The checksum that S3 keeps of a file that was uploaded in parts: that of the parts' checksums, and their count.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html>
+fn composite(parts: &[Part]) -> Option<String> {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(&base64::decode(part.crc32.as_ref()?).ok()?);
+    }
+    Some(format!("{}-{}", base64::encode(hasher.finalize().to_be_bytes()), parts.len()))
 }
 
 /// How long one attempt of a request with this body may take.

@@ -125,14 +125,12 @@ impl BatchBuilder {
                         self.append_cells(change.plan, filled(tuple.cells(), fill.tuple().cells()))?
                     }
                 };
-                self.append_absent(change.plan);
-                appended
+                self.append_absent(change.plan, appended)?
             }
             Image::Old(old) => {
                 self.check_plan(change.plan, old.tuple().len())?;
                 let appended = self.append_cells(change.plan, old.tuple().cells())?;
-                self.append_absent(change.plan);
-                appended
+                self.append_absent(change.plan, appended)?
             }
         };
         let before_bytes = self.append_before(change)?;
@@ -236,7 +234,7 @@ impl BatchBuilder {
                 batch,
             });
         }
-        if cells != plan.columns.len() || plan.columns.len() > self.columns.len() {
+        if cells != plan.columns.len() || cells + plan.absent.len() != self.columns.len() {
             let columns = plan.columns.len();
             return Err(CellError::CellCount { relation: plan.relation.as_ref().into(), cells, columns });
         }
@@ -292,16 +290,24 @@ impl BatchBuilder {
         before.append(*rows, schema, change.plan, old, scratch)
     }
 
-    /// Columns that the relation does not have read NULL.
-    fn append_absent(&mut self, plan: &Plan) {
-        if plan.columns.len() == self.columns.len() {
-            return;
-        }
-        for (place, builder) in self.columns.iter_mut().enumerate() {
-            if !plan.columns.iter().any(|index| usize::try_from(*index) == Ok(place)) {
+    /// Columns that the relation does not have read NULL, or what the plan says of all of its rows.
+    fn append_absent(&mut self, plan: &Plan, mut appended: Appended) -> Result<Appended, CellError> {
+        for (index, text) in &plan.absent {
+            let place = usize::try_from(*index).ok();
+            let column = place.and_then(|place| self.schema.columns.get(place));
+            let builder = place.and_then(|place| self.columns.get_mut(place));
+            let (Some(column), Some(builder)) = (column, builder) else {
+                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+            };
+            let Some(text) = text else {
                 builder.null();
-            }
+                continue;
+            };
+            let landed = builder.text(text.as_bytes());
+            let cell = Cell::Text(text.as_bytes());
+            appended.bytes += landed.map_err(|refusal| CellError::of(refusal, plan, column, cell))?.bytes;
         }
+        Ok(appended)
     }
 }
 
@@ -359,8 +365,12 @@ impl Before {
         if cells != columns {
             return Err(CellError::CellCount { relation: plan.relation.as_ref().into(), cells, columns });
         }
+        let told = plan
+            .absent
+            .iter()
+            .filter_map(|(index, text)| Some((Cell::Text(text.as_deref()?.as_bytes()), index)));
         let mut bytes = 0;
-        for (cell, index) in old.tuple().cells().zip(&plan.columns) {
+        for (cell, index) in told.chain(old.tuple().cells().zip(&plan.columns)) {
             if cell == Cell::Null && !knows_nulls {
                 continue;
             }

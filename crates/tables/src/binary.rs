@@ -462,7 +462,7 @@ pub(crate) fn render(codec: &Codec, bytes: &[u8], text: &mut Vec<u8>) -> Result<
         Codec::As { of, .. } => render(of, bytes, text)?,
         Codec::Timetz => forms::timetz::timetz(bytes, text)?,
         Codec::Interval => forms::interval::interval(bytes, text)?,
-        // From 0x80 on Postgres 16 and later print `\351`, and earlier ones the byte: only the text tells.
+        // From 0x80 on Postgres 15 and later print `\351`, and earlier ones the byte: only the text tells.
         Codec::Char => match bytes {
             [0x80..=0xFF] => return Err(Malformed),
             bytes => forms::system::char(bytes, text)?,

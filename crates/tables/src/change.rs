@@ -27,6 +27,9 @@ pub enum Op {
 }
 
 impl Op {
+    /// Each of them.
+    pub const ALL: [Op; 5] = [Op::Insert, Op::Update, Op::Delete, Op::Truncate, Op::Row];
+
     /// As `_cdc_op` holds it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,6 +41,9 @@ impl Op {
         }
     }
 }
+
+/// `_cdc_seq` of a marker: before every row that a snapshot read at its position, and before the changes of a transaction.
+pub const MARKER_SEQ: i64 = -2;
 
 /// What all rows of one transaction have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +114,31 @@ pub struct Plan {
     pub relation: Arc<str>,
     /// For every cell of a tuple, the index of its column in `schema.columns`; no index occurs twice.
     pub columns: Vec<u32>,
+    /// The columns that no cell lands in, ascending, each with the text that it has in all rows of the relation; NULL without.
+    pub absent: Vec<(u32, Option<Arc<str>>)>,
     /// The cells that identify a row; empty for a table without a key.
     pub key: Vec<u16>,
     /// A NULL in an `O` tuple is one. It is not where rows of a root come from a leaf whose own identity is not FULL (T24).
     pub old_is_whole: bool,
+}
+
+impl Plan {
+    /// The columns of a schema that no cell of a plan for `columns` lands in, ascending; all of them NULL.
+    pub fn absent(schema: &TableSchema, columns: &[u32]) -> Vec<(u32, Option<Arc<str>>)> {
+        let mut has_cell = vec![false; schema.columns.len()];
+        for index in columns {
+            if let Some(has_cell) = usize::try_from(*index).ok().and_then(|at| has_cell.get_mut(at)) {
+                *has_cell = true;
+            }
+        }
+        let absent = (0..).zip(has_cell).filter(|(_, has_cell)| !has_cell);
+        absent.map(|(index, _)| (index, None)).collect()
+    }
+
+    /// Goes on under a schema that has columns more, in which no cell lands.
+    pub(crate) fn extend_to(&mut self, schema: &Arc<TableSchema>) {
+        let more = self.schema.columns.len()..schema.columns.len();
+        self.absent.extend(more.filter_map(|at| Some((u32::try_from(at).ok()?, None))));
+        self.schema = Arc::clone(schema);
+    }
 }

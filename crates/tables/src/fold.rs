@@ -6,6 +6,7 @@
 //! facts changed nothing and can be applied again; a row takes one hash lookup and no allocation.
 //! Fails: [`FoldError`], when the stream contradicts itself; going on could put a row into the wrong column.
 
+mod patterns;
 mod placing;
 mod planning;
 mod plans;
@@ -20,12 +21,13 @@ use pgoutput::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub use self::patterns::{Overlap, Pattern, PatternError, Patterns, is_made_up};
 pub use self::placing::{Named, Placed};
 use self::planning::Missing;
 use self::plans::{Planned, Plans};
 pub use self::selection::{ByTable, ColumnGlob, GlobError, Reserved, Selection};
 use crate::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
-use crate::lineage::{ColumnFacts, Facts, Lineage};
+use crate::lineage::{ColumnFacts, Facts, LeafFacts, Lineage, Link, RootFacts};
 use crate::relation::{Relations, Target};
 use crate::schema::{Stale, TableSchema};
 use crate::types::{TypeCatalog, TypeRules};
@@ -39,6 +41,8 @@ pub struct FoldSettings {
     pub before: Selection,
     /// Leaves fold onto their roots; otherwise every leaf is a table of its own.
     pub fold_to_root: bool,
+    /// Which tables are leaves by their names. The caller says so of all that it finds; here it counts for those that are in no catalog any more.
+    pub patterns: Patterns,
     /// Of which tables a TRUNCATE becomes a `T`; of the others it is only reported.
     pub mark_truncate: ByTable<bool>,
     /// Which forms types have in the lake.
@@ -80,6 +84,10 @@ pub struct Fold {
     clashes: FxHashMap<Oid, Oid>,
     /// Relations that were announced with another identity than FULL.
     partial: FxHashSet<Oid>,
+    /// Relations with columns of their own of which the lake may have rows.
+    written: FxHashSet<Oid>,
+    /// What was said of named groups.
+    group_problems: FxHashSet<(TableIndex, String, GroupProblem)>,
     /// Schemas and names of `tables`.
     names_taken: FxHashSet<(String, String)>,
     /// Of the tables that appeared last, the oldest first.
@@ -179,12 +187,28 @@ pub enum FoldEvent {
         /// The transaction's commit record.
         lsn: Lsn,
     },
+    /// Loud: a root was truncated and leaves of it were not, so that no `T` can tell. Its own rows stay.
+    TruncatedAlone {
+        /// The table.
+        table: TableIndex,
+    },
     /// Leaves became known, or have another root than before.
     Lineage {
         /// Their root.
         root: Oid,
         /// Each with its `schema.name`.
         leaves: Vec<(Oid, String)>,
+    },
+    /// Loud: rows of a relation do not have what its name should tell. Said once a table and column.
+    Group {
+        /// The table.
+        table: TableIndex,
+        /// `schema.name` of the relation.
+        relation: String,
+        /// The named group, which is a column of the table.
+        column: String,
+        /// Why.
+        problem: GroupProblem,
     },
     /// Loud: the catalogs do not know where this relation belongs, so it has a table of its own.
     Orphan {
@@ -201,6 +225,17 @@ pub enum FoldEvent {
         /// One of the leaves that differ.
         leaf: Oid,
     },
+}
+
+/// Why rows do not have what a named group of a pattern tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupProblem {
+    /// The relation has a column of that name, which counts.
+    HasColumn,
+    /// Another relation of the table has a column of that name and of another type.
+    OtherType,
+    /// The name of the relation does not tell it: it is a leaf for another reason, or the group took no part.
+    NotInName,
 }
 
 /// The stream contradicts itself, or speaks of what was not asked for.
@@ -339,6 +374,8 @@ impl Fold {
             table_of: FxHashMap::default(),
             clashes: FxHashMap::default(),
             partial: FxHashSet::default(),
+            written: FxHashSet::default(),
+            group_problems: FxHashSet::default(),
             names_taken: FxHashSet::default(),
             schemas: VecDeque::new(),
             transaction: Transaction::Closed,
@@ -380,7 +417,10 @@ impl Fold {
     }
 
     /// Adds what the catalogs said. Later facts win, but a leaf that was known stays known, under its first name.
-    pub fn learn(&mut self, facts: Facts) {
+    ///
+    /// Answers which relations are leaves by their names, which the stream told, and are in no catalog.
+    pub fn learn(&mut self, mut facts: Facts) -> Vec<Oid> {
+        let adopted = self.adopt_by_name(&mut facts);
         let learned = self.lineage.learn(&facts, |oid| self.table_of.contains_key(&oid));
         let mut replan = learned.replan;
         for root in &facts.roots {
@@ -397,6 +437,43 @@ impl Fold {
         if replan {
             self.unplan_all();
         }
+        adopted
+    }
+
+    /// Brings back leaves of an earlier run, before the first session.
+    pub fn restore_leaves(&mut self, leaves: Vec<LeafFacts>) {
+        self.written.extend(leaves.iter().map(|leaf| leaf.oid));
+        self.learn(Facts { leaves, ..Facts::default() });
+        // What was known is no news.
+        self.take_events();
+    }
+
+    /// What is gone from the catalogs and matches a pattern was a leaf.
+    fn adopt_by_name(&self, facts: &mut Facts) -> Vec<Oid> {
+        let mut adopted = Vec::new();
+        let Facts { roots, leaves, gone, .. } = facts;
+        if self.settings.patterns.is_empty() || !self.settings.fold_to_root {
+            return adopted;
+        }
+        gone.retain(|&oid| {
+            let name = self.relations.name(oid).filter(|_| !self.is_known(oid));
+            let Some((schema, name)) = name else { return true };
+            // One that two patterns claim is nobody's, loudly.
+            let Ok(Some(pattern)) = self.settings.patterns.of(schema, name) else { return true };
+            let (target, (made_up, is_logged)) = (pattern.target(), pattern.root());
+            let known = self.lineage.root_named(target).filter(|root| !is_logged || *root == made_up);
+            let root = known.unwrap_or(made_up);
+            let replica_identity = ReplicaIdentity::Default;
+            if known.is_none() && roots.iter().all(|other| other.oid != root) {
+                let (schema, name) = (target.0.to_owned(), target.1.to_owned());
+                roots.push(RootFacts { oid: root, schema, name, primary_key: Vec::new(), replica_identity });
+            }
+            let (schema, name) = (schema.to_owned(), name.to_owned());
+            leaves.push(LeafFacts { oid, schema, name, root, link: Link::Rule, replica_identity });
+            adopted.push(oid);
+            false
+        });
+        adopted
     }
 
     /// Brings back a leaf of an earlier run that was detached or dropped: nobody else gets its name, which is `schema.name`.
@@ -418,6 +495,11 @@ impl Fold {
     /// Whether the stream has announced it in this run, as it does before its first row.
     pub fn is_announced(&self, relation: Oid) -> bool {
         self.relations.shape(relation).is_some()
+    }
+
+    /// Whether it is a leaf as no partition of its root, but by a rule of the configuration.
+    pub fn is_by_rule(&self, leaf: Oid) -> bool {
+        self.lineage.is_leaf(leaf) && self.lineage.is_by_rule(leaf)
     }
 
     /// Whether it was a leaf, in this run or an earlier one, and was detached.
@@ -707,10 +789,14 @@ impl Fold {
                 return Err(FoldError::UnknownRelation { relation });
             };
             let is_marked = self.settings.mark_truncate.of(self.names_of(self.table(*table).oid));
+            let is_alone = self.is_truncated_alone(relation, truncate);
             let open = self.transaction.open(relation)?;
             let (lsn, name) = (open.stamp.commit_lsn, plan.relation.to_string());
+            if is_alone && is_marked {
+                self.events.push(FoldEvent::TruncatedAlone { table: *table });
+            }
             self.events.push(FoldEvent::Truncated { table: *table, relation: name, lsn });
-            if is_marked {
+            if is_marked && !is_alone {
                 let (op, seq) = (Op::Truncate, open.change());
                 changes.push(Change { table: *table, op, seq, plan, image: Image::Empty });
             } else {
@@ -722,6 +808,15 @@ impl Fold {
             [one] => Folded::One(*one),
             [_, _, ..] => Folded::Many(changes),
         })
+    }
+
+    /// Whether it is a root with rows of its own, and has leaves that keep theirs. A `T` of the root would be one of all.
+    fn is_truncated_alone(&self, relation: Oid, truncate: &Truncate) -> bool {
+        self.lineage.is_loose(relation)
+            && self.root_of(relation) == relation
+            && self
+                .leaves()
+                .any(|leaf| self.lineage.root_of(leaf) == relation && !truncate.relations.contains(&leaf))
     }
 
     fn route(&mut self, relation: Oid) -> Result<Route, FoldError> {

@@ -7,7 +7,7 @@
 //! `pg_mcv_list` and the BRIN summaries are opaque. Nor where there is no send form: `aclitem`, `gtsvector`, `query_int`,
 //! `seg`, those of `isn`, PostGIS's `box2d`, `box3d` and `spheroid`. These are asked for as text.
 //! Holds: a rendered text is the server's own, byte for byte, and both readers of a type agree. Two bytes mean different
-//! texts by version and are rendered as the newer one: an infinite interval (17) and a `"char"` from 0x80 on (16).
+//! texts by version and are rendered as the newer one: an infinite interval (17) and a `"char"` from 0x80 on (15).
 //! Fails: [`Malformed`](crate::text::Malformed); what was written until then is void. No announced count is believed
 //! before the bytes are there.
 

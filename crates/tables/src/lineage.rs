@@ -11,6 +11,7 @@ use std::hash::BuildHasher as _;
 use pgoutput::{Oid, ReplicaIdentity};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
+use crate::fold::is_made_up;
 use crate::types::TypeFacts;
 
 /// What the catalogs say of a table that is nobody's leaf: partitioned or plain.
@@ -39,8 +40,22 @@ pub struct LeafFacts {
     pub name: String,
     /// Its root; a parent that is itself a leaf of another root is followed upwards.
     pub root: Oid,
+    /// How it belongs to that.
+    pub link: Link,
     /// How its old rows are identified.
     pub replica_identity: ReplicaIdentity,
+}
+
+/// How a leaf belongs to its root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// It is a partition of it.
+    #[default]
+    Partition,
+    /// By a rule of the configuration: by its name, or by inheritance. It has columns of its own.
+    Rule,
+    /// It lies below this table, which is a leaf of the root by a rule.
+    Below(Oid),
 }
 
 /// What the catalogs say of one column, as it is now; the stream may speak of an earlier time.
@@ -95,6 +110,10 @@ pub(crate) struct Lineage {
     gone: FxHashSet<Oid>,
     /// Roots with a leaf whose replica identity is another than the root's, and that leaf.
     mixed: FxHashMap<Oid, Oid>,
+    /// Roots with leaves that have columns of their own.
+    loose: FxHashSet<Oid>,
+    /// Leaves below a table whose name tells more than theirs, and that table.
+    below: FxHashMap<Oid, Oid>,
     /// Records of NUL-terminated texts, which no Postgres name can hold. A leaf: schema, name. A root: schema,
     /// name, identity, the columns of the primary key, and an empty text. One arena instead of an allocation
     /// a name, since there may be millions.
@@ -105,6 +124,8 @@ pub(crate) struct Lineage {
 struct Leaf {
     /// [`DETACHED`] once it is nobody's leaf.
     root: Oid,
+    /// As no partition of it, so that its rows never come under the root's name.
+    is_by_rule: bool,
     text_at: usize,
 }
 
@@ -157,6 +178,18 @@ impl Lineage {
     fn learn_root(&mut self, root: &RootFacts, has_table: impl Fn(Oid) -> bool) -> bool {
         let was_gone = self.gone.remove(&root.oid);
         let known = self.roots.get(&root.oid).copied();
+        let of_before;
+        let root = match self.key_of_before(root) {
+            Some(primary_key) => {
+                of_before = RootFacts { primary_key, ..root.clone() };
+                &of_before
+            }
+            None => root,
+        };
+        if is_made_up(root.oid) {
+            // A table that has the name now is another one.
+            self.names.insert(hash((root.schema.as_str(), root.name.as_str())));
+        }
         if known.is_some_and(|at| self.says(at, root)) {
             return false;
         }
@@ -172,20 +205,40 @@ impl Lineage {
         known.is_some() || was_gone || has_table(root.oid)
     }
 
+    /// The key that a root goes on with, if its own is none, or is only that of a leaf: that of another leaf makes no difference.
+    fn key_of_before(&self, root: &RootFacts) -> Option<Vec<String>> {
+        let is_lent = is_made_up(root.oid) || (root.primary_key.is_empty() && self.loose.contains(&root.oid));
+        let known = if is_lent { self.primary_key(root.oid) } else { Vec::new() };
+        (!known.is_empty()).then(|| known.into_iter().map(str::to_owned).collect())
+    }
+
     /// `None` if nothing changed; else whether the relation was known as something else before.
     fn learn_leaf(&mut self, leaf: &LeafFacts, has_table: impl Fn(Oid) -> bool) -> Option<bool> {
         if leaf.root == leaf.oid {
             return None;
         }
         self.parents.insert(leaf.root);
-        self.compare_identity(leaf);
+        match leaf.link {
+            Link::Partition => self.compare_identity(leaf),
+            Link::Rule => {
+                self.loose.insert(leaf.root);
+            }
+            Link::Below(table) => {
+                self.loose.insert(leaf.root);
+                self.below.insert(leaf.oid, table);
+            }
+        }
         let was_gone = self.gone.remove(&leaf.oid);
+        let is_by_rule = leaf.link != Link::Partition;
         if let Some(known) = self.leaves.get_mut(&leaf.oid) {
             let moved = known.root != leaf.root;
-            known.root = leaf.root;
+            (known.root, known.is_by_rule) = (leaf.root, is_by_rule);
             return moved.then_some(true);
         }
         self.insert(leaf.oid, leaf.root, (&leaf.schema, &leaf.name));
+        if let Some(new) = self.leaves.get_mut(&leaf.oid) {
+            new.is_by_rule = is_by_rule;
+        }
         Some(was_gone || self.roots.contains_key(&leaf.oid) || has_table(leaf.oid))
     }
 
@@ -200,7 +253,7 @@ impl Lineage {
             self.names.insert(hash((schema, &name)));
             self.push(&name);
         }
-        self.leaves.insert(oid, Leaf { root, text_at });
+        self.leaves.insert(oid, Leaf { root, is_by_rule: false, text_at });
     }
 
     /// Brings back a leaf that was detached or dropped in an earlier run.
@@ -233,6 +286,33 @@ impl Lineage {
     /// The name that the rows of a leaf have, now or when it was one.
     pub(crate) fn first_name(&self, oid: Oid) -> Option<(&str, &str)> {
         self.names_at(self.leaves.get(&oid)?.text_at)
+    }
+
+    /// Whether it is a leaf without being a partition of its root.
+    pub(crate) fn is_by_rule(&self, leaf: Oid) -> bool {
+        self.leaves.get(&leaf).is_some_and(|leaf| leaf.is_by_rule)
+    }
+
+    /// Whether the root has, or had, leaves with columns of their own.
+    pub(crate) fn is_loose(&self, root: Oid) -> bool {
+        self.loose.contains(&root)
+    }
+
+    /// The names of a leaf that may match a pattern, as the catalogs had them when it was first known: its own, and that of a table above.
+    pub(crate) fn telling_names(&self, leaf: Oid) -> impl Iterator<Item = (&str, &str)> {
+        let above = self.below.get(&leaf).copied();
+        std::iter::once(leaf).chain(above).filter_map(|oid| Some((oid, self.first_name(oid)?))).flat_map(
+            |(oid, (schema, name))| {
+                // The second one of its name.
+                let plain = name.strip_suffix(&format!("_{oid}"));
+                plain.into_iter().chain([name]).map(move |name| (schema, name))
+            },
+        )
+    }
+
+    /// The root that has this name.
+    pub(crate) fn root_named(&self, name: (&str, &str)) -> Option<Oid> {
+        self.roots.iter().find(|(_, at)| self.names_at(**at) == Some(name)).map(|(oid, _)| *oid)
     }
 
     fn names_at(&self, at: usize) -> Option<(&str, &str)> {

@@ -14,11 +14,11 @@ use pgoutput::Oid;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::types::{Codec, LakeType, Resolved};
+use crate::types::{Codec, LakeType, Resolved, TypeCatalog};
 
 mod evolution;
 
-pub use self::evolution::{Catalog, Evolution, Stale, StaleReason};
+pub use self::evolution::{Catalog, Evolution, History, Stale, StaleReason};
 
 /// One column of a [`TableSchema`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,14 @@ pub struct ColumnSpec {
     pub type_modifier: i32,
     /// What the catalog makes of the type.
     pub resolved: Resolved,
+}
+
+impl ColumnSpec {
+    /// The column of a named group, which the names of leaves tell: text, whatever columns of that name are elsewhere.
+    pub fn of_group(types: &TypeCatalog, name: &str) -> ColumnSpec {
+        let resolved = types.resolve(TEXT, -1);
+        ColumnSpec { name: name.to_owned(), type_oid: TEXT, type_modifier: -1, resolved }
+    }
 }
 
 impl TableSchema {
@@ -380,6 +388,9 @@ const FIELD_ID: &str = "PARQUET:field_id";
 /// Where the Parquet writer looks for what a field is beyond its Arrow type.
 const EXTENSION_NAME: &str = "ARROW:extension:name";
 const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+
+/// `text`
+const TEXT: Oid = Oid(25);
 
 /// What Spark refuses in the names of Parquet columns.
 const ILLEGAL: &str = " ,;{}()\n\t=";

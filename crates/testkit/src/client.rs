@@ -5,7 +5,7 @@
 //! Holds: a server that is away is waited for, not reported.
 //! Fails: on SQL that is wrong.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use tokio_postgres::error::SqlState;
@@ -49,4 +49,19 @@ pub(crate) fn refuse_wrong_sql(error: &tokio_postgres::Error, expected: &[SqlSta
         bail!("the SQL is wrong: {error}: {code:?}");
     }
     Ok(())
+}
+
+/// Runs the same again and again for some time, on a connection that is made anew when it breaks; returns how often it succeeded.
+pub async fn again_and_again(url: &str, sql: &str, time: Duration) -> Result<u64> {
+    let begun = Instant::now();
+    let (mut client, mut times) = (None, 0);
+    while begun.elapsed() < time {
+        client = connected(client, url).await;
+        let Some(client) = &client else { continue };
+        match client.batch_execute(sql).await {
+            Ok(()) => times += 1,
+            Err(error) => refuse_wrong_sql(&error, &[SqlState::T_R_SERIALIZATION_FAILURE])?,
+        }
+    }
+    Ok(times)
 }

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub on_attach: &'static str,
     /// `partitions.refresh`
     pub refresh: &'static str,
+    /// `partitions.inherit` and `[[partitions.pattern]]`, as they are written.
+    pub folding: String,
     /// Environment of the daemon.
     pub env: Vec<(String, String)>,
 }
@@ -104,6 +107,7 @@ impl Settings {
             on_gone: "keep",
             on_attach: "backfill",
             refresh: "30s",
+            folding: String::new(),
             env: Vec::new(),
         }
     }
@@ -153,6 +157,7 @@ impl Pipeline {
             on_gone,
             on_attach,
             refresh,
+            folding,
             ..
         } = &self.settings;
         let mut toml = String::new();
@@ -177,7 +182,7 @@ impl Pipeline {
         writeln!(
             toml,
             "[tables]\nexclude = {exclude:?}\nbefore = {before:?}\n{overrides}\n\n[snapshot]\nmode = \"{snapshot}\"\n\n\
-             [partitions]\non_detach = \"{on_gone}\"\non_drop = \"{on_gone}\"\non_attach = \"{on_attach}\"\nrefresh = \"{refresh}\"\n"
+             [partitions]\non_detach = \"{on_gone}\"\non_drop = \"{on_gone}\"\non_attach = \"{on_attach}\"\nrefresh = \"{refresh}\"\n{folding}\n"
         )?;
         writeln!(toml, "[cut]\ninterval = \"{interval}\"\nfile_size = \"{file_size}\"\n")?;
         writeln!(
@@ -215,14 +220,18 @@ impl Pipeline {
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut program = command(place::tributary()?, User::Own);
+        Ok(self.command_of(place::tributary()?, arguments))
+    }
+
+    fn command_of(&self, program: PathBuf, arguments: &[&str]) -> Command {
+        let mut program = command(program, User::Own);
         program.args(arguments).arg("--config").arg(self.config());
         program.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         program.env("AWS_EC2_METADATA_DISABLED", "true");
         for (name, value) in &self.settings.env {
             program.env(name, value);
         }
-        Ok(program)
+        program
     }
 
     /// Runs a command to its end.
@@ -254,10 +263,42 @@ impl Pipeline {
         self.run(&["setup", "--apply"]).await?.success().context("setup --apply")
     }
 
+    /// The port of `http.listen`.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// Starts a daemon.
     pub fn start(&self) -> Result<Daemon> {
+        self.spawn(self.command(&["run"])?)
+    }
+
+    /// Starts a daemon of this configuration by another command.
+    pub fn start_as(&self, program: Command) -> Result<Daemon> {
+        self.spawn(program)
+    }
+
+    /// A page of its daemon, whoever started that.
+    pub async fn get(&self, path: &str) -> Result<http::Reply> {
+        http::get(self.http_port, path).await
+    }
+
+    /// `positions.<name>` of its daemon, whoever started that.
+    pub async fn position(&self, name: &str) -> Result<u64> {
+        Daemon::position_at(self.http_port, name).await
+    }
+
+    /// Starts a daemon that dies at a kill point: `entry-logged` at the first visit, `entry-logged:3` at the third, `log-put-sent:1:5` 5 ms into
+    /// a request.
+    pub fn start_to_die(&self, at: &str) -> Result<Daemon> {
+        let mut program = self.command_of(place::tributary_with_kill_points()?, &["run"]);
+        program.env("KILL_POINT", at);
+        self.spawn(program)
+    }
+
+    fn spawn(&self, program: Command) -> Result<Daemon> {
         let log = self.folder.join(format!("{:03}-run.err", self.count_logs()?));
-        let process = Process::spawn(&format!("daemon {}", self.name), self.command(&["run"])?, &log)?;
+        let process = Process::spawn(&format!("daemon {}", self.name), program, &log)?;
         Ok(Daemon { process, http_port: self.http_port })
     }
 
@@ -421,6 +462,23 @@ impl Daemon {
     pub async fn stop(mut self) -> Result<()> {
         let code = self.terminate(seconds(60)).await?;
         ensure!(code == 0, "exit code {code} after SIGTERM: {}", self.process.tail());
+        Ok(())
+    }
+
+    /// SIGTERM, and no look back.
+    pub fn tell_to_stop(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)
+    }
+
+    /// Waits until it has killed itself, as [`Pipeline::start_to_die`] was told.
+    pub async fn wait_until_killed(&mut self, at: &str, limit: Duration) -> Result<()> {
+        let status = self.process.wait(limit).await.with_context(|| format!("to die at {at}"))?;
+        let tail = self.process.tail();
+        let place = at.split(':').next().unwrap_or(at);
+        ensure!(
+            status.signal() == Some(Signal::ABORT.as_raw()) && tail.contains(&format!("killed at {place}")),
+            "the daemon ended with {status}, and not at {at}: {tail}"
+        );
         Ok(())
     }
 

@@ -29,14 +29,21 @@ impl Reply {
 
 /// One request; blocks.
 pub fn request(method: &str, port: u16, path: &str) -> Result<Reply> {
+    send(method, port, path, &[])
+}
+
+/// One request with a body; blocks.
+pub fn send(method: &str, port: u16, path: &str, body: &[u8]) -> Result<Reply> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
     )?;
+    stream.write_all(body)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).with_context(|| format!("{method} {path}"))

@@ -6,16 +6,19 @@
 //! Fails: with `anyhow` errors that carry the end of the log concerned.
 
 mod client;
+pub mod clock;
 pub mod daemon;
 pub mod http;
 pub mod large;
 pub mod lister;
+pub mod machine;
 pub mod oracle;
 pub mod partitions;
 pub mod partman;
 pub mod place;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod random;
 pub mod s3;
@@ -26,8 +29,11 @@ pub mod terminal;
 pub mod wait;
 pub mod workload;
 
+pub use client::again_and_again;
+pub use clock::Clock;
 pub use daemon::{Daemon, Pipeline};
 pub use lister::Lister;
+pub use machine::Machine;
 pub use postgres::Cluster;
 pub use proxy::Proxy;
 pub use stage::{Stage, scenario};

@@ -5,6 +5,9 @@
 //! Holds: the source must not change while it looks.
 //! Fails: with the differences that it found.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 
 use crate::daemon::{Lake, Pipeline};
@@ -43,10 +46,25 @@ pub async fn verify(
 
 /// Runs a script of `tests/oracle`.
 pub async fn script(stage: &Stage, name: &str, arguments: &[&str]) -> Result<Outcome> {
-    let mut python = command(place::python("python")?, User::Own);
+    run_script(stage, place::python("python")?, name, arguments, seconds(240)).await
+}
+
+/// Runs one that needs an engine of `scripts/requirements-engines.txt`.
+pub async fn script_of_engines(stage: &Stage, name: &str, arguments: &[&str]) -> Result<Outcome> {
+    run_script(stage, place::python_of_engines()?, name, arguments, seconds(600)).await
+}
+
+async fn run_script(
+    stage: &Stage,
+    python: PathBuf,
+    name: &str,
+    arguments: &[&str],
+    limit: Duration,
+) -> Result<Outcome> {
+    let mut python = command(python, User::Own);
     python.arg(place::repository()?.join("tests/oracle").join(name)).args(arguments);
     python.env("TMPDIR", stage.folder());
-    process::run(name, python, stage.folder(), seconds(240)).await.with_context(|| name.to_owned())
+    process::run(name, python, stage.folder(), limit).await.with_context(|| name.to_owned())
 }
 
 /// Lets another engine, `spark` or `iceberg`, read a lake in a folder; returns what is said of one that it reads exactly.

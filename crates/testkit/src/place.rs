@@ -18,10 +18,19 @@ pub fn repository() -> Result<PathBuf> {
 
 /// The daemon under test: the program that `TRIBUTARY_BIN` names.
 pub fn tributary() -> Result<PathBuf> {
-    let path = env::var_os("TRIBUTARY_BIN")
-        .context("TRIBUTARY_BIN names no program: run `make test` or `make e2e`")?;
+    program_of("TRIBUTARY_BIN")
+}
+
+/// The same built with the feature `failpoints`: the program that `TRIBUTARY_FAILPOINTS_BIN` names.
+pub fn tributary_with_kill_points() -> Result<PathBuf> {
+    program_of("TRIBUTARY_FAILPOINTS_BIN")
+}
+
+fn program_of(variable: &str) -> Result<PathBuf> {
+    let path = env::var_os(variable)
+        .with_context(|| format!("{variable} names no program: run `make test` or `make e2e`"))?;
     let path = PathBuf::from(path);
-    ensure!(path.is_file(), "TRIBUTARY_BIN is {}, and there is no such file", path.display());
+    ensure!(path.is_file(), "{variable} is {}, and there is no such file", path.display());
     Ok(path)
 }
 
@@ -53,6 +62,32 @@ pub fn python_of_engines() -> Result<PathBuf> {
 /// The program of s3rver.
 pub fn s3rver() -> Result<PathBuf> {
     installed(cache()?.join("s3rver/node_modules/s3rver/bin/s3rver.js"))
+}
+
+/// A program of the Python environment for `deploy/`: kubectl, kubernetes-validate.
+pub fn deploy(program: &str) -> Result<PathBuf> {
+    installed(cache()?.join("python-deploy/bin").join(program))
+}
+
+/// Whether there is a small system to boot ([`crate::Machine`]).
+pub fn has_machine() -> Result<bool> {
+    Ok(is_root() && cache()?.join("machine.complete").is_file())
+}
+
+/// A program of Prometheus's package.
+pub fn prometheus(program: &str) -> Result<PathBuf> {
+    installed(cache()?.join("prometheus/usr/bin").join(program))
+}
+
+/// Whether that package could be had.
+pub fn has_prometheus() -> Result<bool> {
+    Ok(cache()?.join("prometheus/usr/bin/promtool").is_file())
+}
+
+/// Chromium, if it could be had.
+pub fn chromium() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join("chromium")).find(|program| program.is_file())
 }
 
 /// Whether Ceph's packages could be had.

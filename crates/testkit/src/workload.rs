@@ -176,7 +176,7 @@ impl Worker {
                 continue;
             }
             let sql = if self.load.ddl && self.number == 0 && turn % 60 == 30 {
-                self.ddl(turn)
+                self.ddl()
             } else {
                 self.transaction()?
             };
@@ -381,14 +381,15 @@ impl Worker {
         }
     }
 
-    fn ddl(&mut self, turn: u64) -> String {
-        let id = self.fresh();
+    /// Under a name that another workload with another seed does not have.
+    fn ddl(&mut self) -> String {
+        let (id, n) = (self.fresh(), self.random.below(1_000_000_000));
         format!(
-            "begin; alter table customers add column extra_{turn} int; insert into customers (email, extra_{turn}) values ('d{id}@x', {turn});
-             create table if not exists orders_new_{turn} partition of orders for values in ({});
+            "begin; alter table customers add column extra_{n} int; insert into customers (email, extra_{n}) values ('d{id}@x', {n});
+             create table if not exists orders_new_{n} partition of orders for values in ({});
              insert into orders (id, bucket, customer) values ({id}, {}, 'in a new leaf'); analyze customers; commit;",
-            1000 + turn,
-            1000 + turn
+            1000 + n,
+            1000 + n
         )
     }
 

@@ -7,9 +7,9 @@
 
 use std::path::Path;
 
-/// Wire format, partitions, schema changes and publications; values and names. Those between are of positions and slots.
+/// Wire format, partitions, schema changes and publications; fail-over and standbys; values and names. Those between are of positions and slots.
 fn traps() -> impl Iterator<Item = u32> {
-    (1..=52).chain(87..=99)
+    (1..=52).chain(74..=75).chain(81..=99)
 }
 
 #[test]

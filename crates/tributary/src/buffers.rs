@@ -39,7 +39,7 @@ struct Buffer {
     hour: Hour,
     table: TableIndex,
     ts_range: (i64, i64),
-    ops: [u64; OPS.len()],
+    ops: [u64; Op::ALL.len()],
     file: Option<OpenFile>,
 }
 
@@ -305,7 +305,7 @@ impl Buffers {
             hour: key.hour,
             table: key.table,
             ts_range: (i64::MAX, i64::MIN),
-            ops: [0; OPS.len()],
+            ops: [0; Op::ALL.len()],
             file: None,
         });
         self.index.insert(key, position);
@@ -355,7 +355,7 @@ impl Buffer {
     fn note(&mut self, stamp: &TxStamp, op: Op) {
         let time = stamp.commit_time_unix_micros;
         self.ts_range = (self.ts_range.0.min(time), self.ts_range.1.max(time));
-        for (count, counted) in self.ops.iter_mut().zip(OPS) {
+        for (count, counted) in self.ops.iter_mut().zip(Op::ALL) {
             if counted == op {
                 *count += 1;
             }
@@ -364,18 +364,18 @@ impl Buffer {
 
     /// Rows that are no insertions.
     fn not_inserts(&self) -> u64 {
-        let counted = OPS.iter().zip(self.ops).filter(|(op, _)| !matches!(op, Op::Insert | Op::Row));
+        let counted = Op::ALL.iter().zip(self.ops).filter(|(op, _)| !matches!(op, Op::Insert | Op::Row));
         counted.map(|(_, count)| count).sum()
     }
 
     fn take(&mut self, lsn_range: (Lsn, Lsn), gauge: &Arc<Gauge>) -> Result<Rows, CellError> {
-        let ops = OPS.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
+        let ops = Op::ALL.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
         let batch = self.builder.finish()?;
         // By capacity: a buffer that grew by doubling holds up to twice its bytes.
         let reservation = gauge.reserve(Use::Buffers, batch.get_array_memory_size());
         let rows = Rows { batch, lsn_range, ts_range: self.ts_range, ops, reservation };
         self.ts_range = (i64::MAX, i64::MIN);
-        self.ops = [0; OPS.len()];
+        self.ops = [0; Op::ALL.len()];
         Ok(rows)
     }
 }
@@ -437,8 +437,6 @@ fn table_of(tables: &[Table], index: TableIndex) -> Option<&Table> {
     tables.get(usize::try_from(index.0).ok()?)
 }
 
-/// In which order rows are counted by kind.
-const OPS: [Op; 5] = [Op::Insert, Op::Update, Op::Delete, Op::Truncate, Op::Row];
 /// Rows after which a builder is handed to its encoder: enough for the encoder to work by columns.
 pub(crate) const BATCH_ROWS: usize = 32_768;
 /// Bytes after which it is handed over, whatever the rows.

@@ -20,18 +20,24 @@ use crate::error::{Error, Kind, Result};
 use crate::logging::{self, LogFormat};
 use crate::source;
 
+pub mod adopt;
 pub mod check;
+pub mod completions;
 pub mod demo;
+pub mod fsck;
 pub mod inspect;
+pub mod man;
 pub mod repair;
 pub mod resync;
 pub mod run;
 pub mod setup;
+pub mod sql;
 pub mod status;
 pub mod teardown;
+pub mod verify;
 
 mod progress;
-mod text;
+pub(crate) mod text;
 
 /// Streams a Postgres database into a Parquet lake, exactly once.
 #[derive(Debug, Parser)]
@@ -68,21 +74,33 @@ pub enum Command {
     /// Stream changes into the lake until told to stop
     Run(run::RunArgs),
     /// Look at everything that the daemon needs, and say what mends each failure
-    Check,
+    Check(check::CheckArgs),
     /// Print the SQL that Postgres needs; with --apply, create what is missing
     Setup(setup::SetupArgs),
     /// Say how far the daemon, or without one the lake, has got
     Status(status::StatusArgs),
     /// Look into the lake's log
     Inspect(inspect::InspectArgs),
+    /// Check the lake against its log, without Postgres and beside a running daemon
+    Fsck(fsck::FsckArgs),
+    /// Prove that the lake equals its source, at one point and beside a running daemon
+    Verify(verify::VerifyArgs),
     /// Take back a last cut whose files can be published no more
     Repair,
     /// Read tables again, beside the stream: the rows of before count no more once that is done
     Resync(resync::ResyncArgs),
+    /// Make a table of the lake a partition of another one: the catalogs did not know it any more when its rows came
+    Adopt(adopt::AdoptArgs),
+    /// Print the SQL with which a query engine reads the lake: a table over the files, and a view of the current state
+    Sql(sql::SqlArgs),
     /// Drop the replication slot
     Teardown(teardown::TeardownArgs),
     /// See it work, on a throw-away Postgres
     Demo(demo::DemoArgs),
+    /// Print what lets a shell complete commands and options
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page
+    Man(man::ManArgs),
 }
 
 /// What a command says at its end.
@@ -167,14 +185,20 @@ async fn dispatch(cli: Cli, bars: Option<MultiProgress>) -> Result<Answer> {
     };
     match command {
         Command::Run(args) => Box::pin(run::run(&args, &load()?, bars)).await,
-        Command::Check => Box::pin(check::run(&load()?)).await,
+        Command::Check(args) => Box::pin(check::run(&args, &load()?)).await,
         Command::Setup(args) => Box::pin(setup::run(&args, &load()?)).await,
         Command::Status(args) => Box::pin(status::run(&args, &load()?, global.json)).await,
         Command::Inspect(args) => Box::pin(inspect::run(&args, &load()?)).await,
+        Command::Fsck(args) => Box::pin(fsck::run(&args, &load()?)).await,
+        Command::Verify(args) => Box::pin(verify::run(&args, &load()?, bars)).await,
         Command::Repair => Box::pin(repair::run(&load()?)).await,
         Command::Resync(args) => Box::pin(resync::run(&args, &load()?)).await,
+        Command::Adopt(args) => Box::pin(adopt::run(&args, &load()?)).await,
+        Command::Sql(args) => Box::pin(sql::run(&args, &load()?)).await,
         Command::Teardown(args) => Box::pin(teardown::run(&args, &load()?, global.json)).await,
         Command::Demo(args) => Box::pin(demo::run(&args)).await.map(|()| Answer::default()),
+        Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => man::run(&args),
     }
 }
 

@@ -2,21 +2,24 @@
 //!
 //! Owns: [`Config`], its defaults and its checks, and where it is read from.
 //! Does not: open anything that it names.
-//! Holds: no key is ignored: an unknown one is refused, and so is one that asks for what this version cannot do.
+//! Holds: no key is ignored: an unknown one is refused, and so is one without an effect.
 //! Fails: `Config`, naming the file, line and column (or the environment variable) and the nearest valid key.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lake::log::State;
 use lake::transform::PartitionBy;
+use pgoutput::Oid;
 use serde::Deserialize;
-use tables::fold::ByTable;
+use tables::fold::{ByTable, Patterns, Selection};
 use tables::types::{ChosenBy, Misfit, RuleError, TypeRules};
 
 use crate::error::{Error, Result};
 use crate::layouts::{LayoutRule, Layouts};
-use crate::source::ConnectOptions;
+use crate::source::options::Host;
+use crate::source::{ConnectOptions, Folding};
 use crate::transactions::Room;
 
 mod keys;
@@ -62,6 +65,8 @@ pub struct Source {
     pub url: ConnectionUrl,
     /// A file that holds the password and nothing else.
     pub password_file: Option<PathBuf>,
+    /// Where passwords come from.
+    pub auth: Auth,
     /// The replication slot.
     pub slot: String,
     /// The publications that are read.
@@ -70,6 +75,14 @@ pub struct Source {
     pub format: Format,
     /// Where catalogs are read, if not from `url`.
     pub catalog_url: Option<ConnectionUrl>,
+    /// The primary, if `url` names a standby.
+    pub primary_url: Option<ConnectionUrl>,
+    /// Whether the slot of a primary is made so that its standbys keep a copy.
+    pub failover: bool,
+    /// How much log the slot may keep at the server; 0 for no bound.
+    pub wal_budget: ByteSize,
+    /// What happens when it keeps more.
+    pub on_wal_budget: OnWalBudget,
     /// Whether large transactions are sent before they have committed.
     pub streaming: StreamingMode,
     /// Where those are kept meanwhile.
@@ -79,6 +92,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// How much log the slot may keep, in bytes, if there is a bound.
+    pub fn wal_budget(&self) -> Option<u64> {
+        Some(self.wal_budget.as_u64()).filter(|bytes| *bytes > 0)
+    }
+
     /// Where and in how much room transactions are kept that have not committed.
     ///
     /// Not in /tmp by itself: that is memory on many systems, and this is what has no room there.
@@ -95,15 +113,42 @@ impl Default for Source {
         Source {
             url: ConnectionUrl::default(),
             password_file: None,
+            auth: Auth::Password,
             slot: "tributary".to_owned(),
             publication: vec!["tributary".to_owned()],
             format: Format::Auto,
             catalog_url: None,
+            primary_url: None,
+            failover: true,
+            wal_budget: ByteSize::kibibytes(0),
+            on_wal_budget: OnWalBudget::Halt,
             streaming: StreamingMode::Off,
             spool_directory: None,
             spool_size: ByteSize::mebibytes(10 << 10),
         }
     }
+}
+
+/// `source.auth`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// From the file, the URL or the environment, if the server asks for one.
+    #[default]
+    Password,
+    /// Tokens of Amazon RDS, one for each connection.
+    RdsIam,
+}
+
+/// `source.on_wal_budget`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnWalBudget {
+    /// The daemon ends and the slot stays: a person decides.
+    #[default]
+    Halt,
+    /// The daemon drops its slot and ends: the server's disk comes first.
+    DropSlot,
 }
 
 /// `source.format`
@@ -188,6 +233,10 @@ impl Location {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
                 return Err("`lake.url` names no bucket".to_owned());
+            }
+            // Not repeated: it may be a secret.
+            if bucket.contains(['@', ':']) {
+                return Err("`lake.url` is s3://bucket/prefix, and holds no credentials and no port: they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or the instance; `lake.s3.endpoint` names another server".to_owned());
             }
             return Ok(Location::S3 {
                 bucket: bucket.to_owned(),
@@ -410,6 +459,8 @@ impl Default for Tables {
 pub struct Partitions {
     /// Whose table a leaf's rows belong to.
     pub fold: FoldTo,
+    /// Globs on `schema.table` of those that have the rows of the tables that inherit from them.
+    pub inherit: Vec<String>,
     /// Tables that are leaves by their name.
     pub pattern: Vec<Pattern>,
     /// What TRUNCATE does to the lake.
@@ -423,18 +474,23 @@ pub struct Partitions {
     /// How often the catalogs are asked whether partitions were attached, detached or dropped.
     #[serde(deserialize_with = "values::duration")]
     pub refresh: Duration,
+    /// Where patterns were written.
+    #[serde(skip)]
+    places: Places,
 }
 
 impl Default for Partitions {
     fn default() -> Partitions {
         Partitions {
             fold: FoldTo::default(),
+            inherit: Vec::new(),
             pattern: Vec::new(),
             on_truncate: OnTruncate::default(),
             on_attach: OnAttach::default(),
             on_detach: OnGone::default(),
             on_drop: OnGone::default(),
             refresh: Duration::from_secs(30),
+            places: Places::default(),
         }
     }
 }
@@ -444,6 +500,81 @@ impl Partitions {
     pub fn folds_to_root(&self) -> bool {
         self.fold == FoldTo::Root
     }
+
+    /// Whose rows belong to whose table. The log knows the OIDs of tables that only patterns make.
+    pub fn folding(&self, log: Option<&State>) -> Result<Folding> {
+        let inherit = Selection::new(&self.inherit, &[])
+            .map_err(|error| Error::config("partitions.inherit").caused_by(error))?;
+        let mut patterns = Vec::with_capacity(self.pattern.len());
+        let mut places = Vec::with_capacity(self.pattern.len());
+        for (number, pattern) in self.pattern.iter().enumerate() {
+            let parsed = pattern.parsed().map_err(|error| {
+                Error::config(format!("partitions.pattern.{}", error.key)).caused_by(error)
+            })?;
+            patterns.push(parsed);
+            places.push(self.places.of(PATTERN, &number.to_string()).map(str::to_owned));
+        }
+        Ok(Folding::new(self.folds_to_root(), inherit, Patterns::new(patterns, logged(log)), places))
+    }
+
+    /// What is wrong with its rules, and where.
+    fn check(&self) -> Result<(), Problem> {
+        Selection::new(&self.inherit, &[])
+            .map_err(|error| Problem::at("partitions.inherit", error.to_string()).hint(GLOBS))?;
+        if !(self.folds_to_root() || self.inherit.is_empty() && self.pattern.is_empty()) {
+            let key = if self.inherit.is_empty() { PATTERN } else { "partitions.inherit" };
+            return Err(Problem::at(
+                key,
+                format!("`{key}` folds nothing where `partitions.fold` is \"none\""),
+            )
+            .hint("partitions.fold = \"root\""));
+        }
+        if self.pattern.len() > PATTERNS_MAX {
+            return Err(Problem::at(PATTERN, format!("there are at most {PATTERNS_MAX} patterns")));
+        }
+        let in_entry = |number: usize, field, what: String| {
+            let problem = Problem::in_entry(PATTERN, &number.to_string(), what);
+            Problem { field: Some(field), ..problem }
+        };
+        let mut parsed = Vec::with_capacity(self.pattern.len());
+        for (number, pattern) in self.pattern.iter().enumerate() {
+            if self.pattern.iter().take(number).any(|other| other.r#match == pattern.r#match) {
+                return Err(in_entry(number, "match", format!("`{}` is there twice", pattern.r#match)));
+            }
+            parsed.push(pattern.parsed().map_err(|error| {
+                let hint = if error.key == "match" { EXPRESSION } else { "into = \"public.orders\"" };
+                in_entry(number, error.key, error.to_string()).hint(hint)
+            })?);
+        }
+        let patterns = Patterns::new(parsed, std::iter::empty());
+        for (number, pattern) in patterns.iter().enumerate() {
+            let (schema, name) = pattern.target();
+            let what = match patterns.of(schema, name) {
+                Ok(None) => continue,
+                Ok(Some(other)) => {
+                    let (above, root) = other.target();
+                    format!("`{schema}.{name}` is itself a leaf, of {above}.{root} by another pattern")
+                }
+                Err(overlap) => overlap.to_string(),
+            };
+            return Err(in_entry(number, "into", what).hint("lead both patterns to the same table"));
+        }
+        Ok(())
+    }
+}
+
+/// The tables of the log, by the names that they have in the lake.
+fn logged(log: Option<&State>) -> impl Iterator<Item = (Oid, &str, &str)> {
+    let tables = log.into_iter().flat_map(|state| &state.tables);
+    let tables =
+        tables.map(|(oid, table)| (Oid(*oid), table.schema_name.as_str(), table.table_name.as_str()));
+    // One that has no row yet has no table, but may have been read.
+    let read = log.into_iter().flat_map(|state| &state.snapshots);
+    let read = read.filter(|(_, snapshot)| snapshot.root.is_none()).filter_map(|(oid, snapshot)| {
+        let (schema, name) = snapshot.table.split_once('.')?;
+        Some((Oid(*oid), schema, name))
+    });
+    read.chain(tables)
 }
 
 /// The `on_…` keys of `[partitions]`, and of `[[tables.override]]` where these say otherwise.
@@ -511,6 +642,12 @@ pub struct Pattern {
     pub r#match: String,
     /// The table that these are leaves of.
     pub into: String,
+}
+
+impl Pattern {
+    fn parsed(&self) -> Result<tables::fold::Pattern, tables::fold::PatternError> {
+        tables::fold::Pattern::new(&self.r#match, &self.into)
+    }
 }
 
 /// `[snapshot]`
@@ -700,6 +837,11 @@ impl Config {
             let place = layers.place_of(TABLE_OVERRIDE, &number);
             config.tables.places.note(TABLE_OVERRIDE, &number, place);
         }
+        for number in 0..config.partitions.pattern.len() {
+            let number = number.to_string();
+            let place = layers.place_of(PATTERN, &number);
+            config.partitions.places.note(PATTERN, &number, place);
+        }
         Ok(config)
     }
 
@@ -718,20 +860,37 @@ impl Config {
 
     /// How to reach the server that is streamed from.
     pub fn source_options(&self) -> Result<ConnectOptions> {
-        ConnectOptions::parse(self.source.url.as_str(), self.source.password_file.as_deref())
+        self.options(&self.source.url)
+    }
+
+    fn options(&self, url: &ConnectionUrl) -> Result<ConnectOptions> {
+        let options = ConnectOptions::parse(url.as_str(), self.source.password_file.as_deref())?;
+        match self.source.auth {
+            Auth::Password => Ok(options),
+            Auth::RdsIam if url.has_password() => Err(Error::config(
+                "`source.auth = \"rds-iam\"` makes its own passwords, and there is one in the URL",
+            )
+            .hint("take away one of them")),
+            Auth::RdsIam => options.by_rds_iam(),
+        }
     }
 
     /// How to reach the server whose catalogs are read.
     pub fn catalog_options(&self) -> Result<ConnectOptions> {
         let url = self.source.catalog_url.as_ref().unwrap_or(&self.source.url);
-        ConnectOptions::parse(url.as_str(), self.source.password_file.as_deref())
+        self.options(url)
+    }
+
+    /// How to reach the primary, if `source.url` names a standby.
+    pub fn primary_options(&self) -> Result<Option<ConnectOptions>> {
+        self.source.primary_url.as_ref().map(|url| self.options(url)).transpose()
     }
 
     /// How to reach the server whose rows a snapshot reads. Who names a replica for the catalogs wants its source spared, and rows are by far
     /// the most that is read of it.
     pub fn snapshot_options(&self) -> Result<ConnectOptions> {
         let url = self.snapshot.url.as_ref().or(self.source.catalog_url.as_ref()).unwrap_or(&self.source.url);
-        ConnectOptions::parse(url.as_str(), self.source.password_file.as_deref())
+        self.options(url)
     }
 
     /// What is allowed and still worth a word.
@@ -740,6 +899,7 @@ impl Config {
         let urls = [
             ("source.url", Some(&self.source.url)),
             ("source.catalog_url", self.source.catalog_url.as_ref()),
+            ("source.primary_url", self.source.primary_url.as_ref()),
             ("snapshot.url", self.snapshot.url.as_ref()),
         ];
         for (key, url) in urls {
@@ -748,6 +908,16 @@ impl Config {
                     "the password stands in `{key}`; whoever reads the configuration reads it too: use `source.password_file` or PGPASSWORD"
                 ));
             }
+            if let Some(Ok(options)) = url.map(|url| self.options(url))
+                && !options.knows_server()
+            {
+                warnings.push(format!(
+                    "sslmode in `{key}` lets anybody on the way be the server, and see or change what is read: use sslmode=verify-full"
+                ));
+            }
+        }
+        if self.lake.s3.endpoint.as_deref().is_some_and(|endpoint| !is_encrypted_or_local(endpoint)) {
+            warnings.push("`lake.s3.endpoint` is not encrypted: everybody on the way sees what is written there; use https://".to_owned());
         }
         warnings
     }
@@ -760,6 +930,12 @@ impl Config {
                 .hint("lake.url = \"s3://bucket/prefix\", or file:///path; or set TRIBUTARY_LAKE__URL")
         })?;
         in_range("source.spool_size", self.source.spool_size, SPOOL_SIZE)?;
+        if self.source.wal_budget().is_some() {
+            in_range("source.wal_budget", self.source.wal_budget, WAL_BUDGET)?;
+        } else if self.source.on_wal_budget == OnWalBudget::DropSlot {
+            let what = "`source.on_wal_budget` has no effect without `source.wal_budget`";
+            return Err(Problem::at("source.on_wal_budget", what).hint("wal_budget = \"50GiB\""));
+        }
         in_range("lake.s3.part_size", self.lake.s3.part_size, PART_SIZE)?;
         in_range("cut.file_size", self.cut.file_size, FILE_SIZE)?;
         in_range("memory.budget", self.memory.budget, BUDGET)?;
@@ -777,8 +953,8 @@ impl Config {
         }
         self.check_tables()?;
         self.check_types()?;
-        self.check_listen()?;
-        self.check_version()
+        self.partitions.check()?;
+        self.check_listen()
     }
 
     fn check_source(&self) -> Result<(), Problem> {
@@ -849,18 +1025,6 @@ impl Config {
         Err(Problem::at("http.listen", format!("`{listen}` is not an address and port"))
             .hint("http.listen = \"127.0.0.1:9187\", \"0.0.0.0:9187\" for all addresses, or \"\" for none"))
     }
-
-    /// What this version cannot do is refused: a setting without an effect would be a silent lie.
-    fn check_version(&self) -> Result<(), Problem> {
-        let not_yet = |key: &'static str, what: &str| {
-            Err(Problem::at(key, format!("{what} is not in this version yet"))
-                .hint(format!("remove `{key}`")))
-        };
-        if !self.partitions.pattern.is_empty() {
-            return not_yet("partitions.pattern", "folding tables by the pattern of their name");
-        }
-        Ok(())
-    }
 }
 
 /// What is wrong with the value of a key.
@@ -909,6 +1073,17 @@ fn in_range(key: &'static str, size: ByteSize, range: RangeInclusive<ByteSize>) 
     Err(Problem::at(key, format!("`{key}` is {size}, and not between {} and {}", range.start(), range.end())))
 }
 
+/// Whether nobody on the way to an S3 server sees what is said.
+fn is_encrypted_or_local(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("http://") else { return true };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    Host::Tcp(host.to_owned()).is_local()
+}
+
 fn default_path() -> Option<PathBuf> {
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists())
 }
@@ -926,6 +1101,8 @@ pub const DEFAULT_PATHS: [&str; 2] = ["tributary.toml", "/etc/tributary/tributar
 
 /// Below 64 MiB a single block of the stream may not fit; the end is a disk's.
 const SPOOL_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(64)..=ByteSize::mebibytes(16 << 20);
+/// Below four segments of the log every pause would end the daemon; the end is a disk's.
+const WAL_BUDGET: RangeInclusive<ByteSize> = ByteSize::mebibytes(64)..=ByteSize::mebibytes(1 << 30);
 /// S3 takes parts of 5 MiB to 5 GiB; above 512 MiB a few of them fill any memory budget.
 const PART_SIZE: RangeInclusive<ByteSize> = ByteSize::mebibytes(5)..=ByteSize::mebibytes(512);
 /// S3 objects end at 5 TiB; engines stop liking files long before.
@@ -944,12 +1121,18 @@ const OPEN_PARTITIONS: RangeInclusive<u32> = 1..=1_000;
 const FIELDS_MAX: usize = 4;
 /// Where tables are told apart.
 const TABLE_OVERRIDE: &str = "tables.override";
+/// Where tables are leaves by their names.
+const PATTERN: &str = "partitions.pattern";
+/// Each table's name is held against each.
+const PATTERNS_MAX: usize = 1_000;
 /// Where forms by type stand.
 const OVERRIDE: &str = "types.override";
 /// Where forms by column stand.
 const COLUMNS: &str = "types.columns";
 const COLUMN_GLOBS: &str =
     "globs are on schema.table.column, `*` any text and `?` one character: \"public.orders.price\"";
+const EXPRESSION: &str =
+    "a pattern is a regular expression on the whole schema.table: '^public\\.orders_(\\d+)$'";
 /// More words than these are no help.
 const WORDS_SHOWN: usize = 24;
 const GLOB: &str = "a glob is on schema.table, `*` any text and `?` one character: \"public.events\"";

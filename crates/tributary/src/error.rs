@@ -108,6 +108,12 @@ impl Error {
         self
     }
 
+    /// The same, of which something else has to come next: where it happened tells more than the error itself.
+    pub fn of_kind(mut self, kind: Kind) -> Error {
+        self.inner.kind = kind;
+        self
+    }
+
     /// What has to happen next.
     pub fn kind(&self) -> Kind {
         self.inner.kind

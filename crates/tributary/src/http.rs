@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -22,10 +22,12 @@ use tables::fold::Selection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::{Error, Result};
+use crate::pulse::STUCK;
 use crate::resync::Resync;
-use crate::status::{Document, Shared};
+use crate::status::{Document, Sample, Shared};
 
 mod page;
 
@@ -43,9 +45,23 @@ pub async fn bind(listen: &str) -> Result<Option<TcpListener>> {
 
 /// Answers until it is dropped.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<()> {
-    axum::serve(listener, routes(shared).into_make_service_with_connect_info::<SocketAddr>())
-        .await
-        .map_err(|error| Error::transient("the HTTP server ended").caused_by(error))
+    let served = routes(Arc::clone(&shared)).into_make_service_with_connect_info::<SocketAddr>();
+    tokio::select! {
+        ended = axum::serve(listener, served) => {
+            ended.map_err(|error| Error::transient("the HTTP server ended").caused_by(error))
+        }
+        () = take_samples(shared) => Ok(()),
+    }
+}
+
+/// For the curves of the page, whoever looks.
+async fn take_samples(shared: Arc<Shared>) {
+    let mut next = tokio::time::interval(Sample::EVERY);
+    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        next.tick().await;
+        shared.sample();
+    }
 }
 
 /// What a daemon at this address says of itself; `None` if none answers there.
@@ -107,7 +123,7 @@ fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status.json", get(status))
         .route("/resync", post(resync).layer(middleware::from_fn(only_from_here)))
@@ -116,6 +132,18 @@ fn routes(shared: Arc<Shared>) -> Router {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, METRICS_TYPE)], shared.metrics().render())
+}
+
+/// Not whether rows arrive: a daemon that waits for Postgres is as well as it can be, and a restart mends nothing.
+async fn healthz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    health(shared.pulse().age())
+}
+
+fn health(age: Duration) -> (StatusCode, String) {
+    if age < STUCK {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the loop stands still for {} s\n", age.as_secs()))
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -130,7 +158,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    Html(page::render(&shared.snapshot()))
+    page::answer(&shared.snapshot(), &shared.history())
 }
 
 async fn resync(State(shared): State<Arc<Shared>>, Json(asked): Json<Asked>) -> Response {

@@ -1,186 +1,402 @@
-//! Every metric of the daemon, with its unit and its help.
+//! Every metric of the daemon, with its unit and its help; `docs/metrics.md` is made of them.
 //!
 //! Owns: the registry, and what `/metrics` prints.
 //! Does not: measure; the pipeline does, through `status`.
-//! Holds: names are `tributary_<thing>_<unit>[_total]` in base units; labels are bounded: after [`TABLES_MAX`] tables the
-//! rest share one label, and so do columns after [`LOSSY_COLUMNS_MAX`].
+//! Holds: names are `tributary_<thing>_<unit>[_total]` in base units, and `process_…` as every program has them; labels are bounded:
+//! after [`TABLES_MAX`] tables the rest share one label, and so do columns after [`LOSSY_COLUMNS_MAX`]. Nothing is counted row by row.
 //! Fails: never; a metric that cannot be made stops the first test.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use lake::log::Reading;
 use pgoutput::Lsn;
-use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use tables::types::Loss;
 
-use crate::status::VERSION;
+use crate::status::{State, VERSION};
+
+mod declare;
+mod process;
+mod requests;
+mod slot;
+
+use declare::Declarations;
+pub(crate) use declare::OptionalGauge;
+pub use declare::{Declared, Unit};
+use process::ProcessMetrics;
+pub use requests::Measured;
+use requests::StoreMetrics;
+use slot::SlotMetrics;
 
 /// The metrics; most are set through `status::Shared`, together with what it shows.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    declared: Vec<Declared>,
     tables: Mutex<BTreeSet<String>>,
     lossy_columns: Mutex<BTreeSet<(String, String)>>,
+    pipeline: IntGaugeVec,
+    states: IntGaugeVec,
+    pub(crate) ready: IntGauge,
     pub(crate) received_lsn: IntGauge,
     pub(crate) cut_lsn: IntGauge,
     pub(crate) logged_lsn: IntGauge,
     pub(crate) published_lsn: IntGauge,
     pub(crate) confirmed_lsn: IntGauge,
-    pub(crate) lag_bytes: IntGauge,
-    pub(crate) lag_seconds: Gauge,
-    pub(crate) slot_retained_bytes: IntGauge,
-    pub(crate) ready: IntGauge,
-    pub(crate) reading_paused: IntGauge,
-    pub(crate) streamed_transactions: IntGauge,
-    pub(crate) spooled_bytes: IntGauge,
-    pub(crate) log_seconds: Histogram,
-    pub(crate) publish_seconds: Histogram,
+    pub(crate) lag_bytes: OptionalGauge,
+    pub(crate) lag_seconds: OptionalGauge,
+    pub(crate) published_commit_time: OptionalGauge,
+    freshness: Histogram,
+    stages: HistogramVec,
+    pub(crate) slot: SlotMetrics,
     rows: IntCounterVec,
     files: IntCounterVec,
     bytes: IntCounterVec,
     lossy_cells: IntCounterVec,
     not_inserts: IntCounterVec,
     needs_resync: IntGaugeVec,
+    pub(crate) cuts: IntCounter,
+    pub(crate) cuts_in_flight: IntGauge,
+    log_entries: IntCounterVec,
     snapshot_rows: IntCounterVec,
     snapshot_bytes: IntCounterVec,
     snapshot_chunks: IntGaugeVec,
     snapshot_state: IntGaugeVec,
     snapshot_tables: IntGaugeVec,
-    log_entries: IntCounterVec,
-    errors: IntCounterVec,
     memory: IntGaugeVec,
-    pub(crate) cuts: IntCounter,
+    pub(crate) memory_budget: IntGauge,
+    pub(crate) buffered_rows: IntGauge,
+    pub(crate) reading_paused: IntGauge,
+    pub(crate) paused_seconds: Counter,
+    pub(crate) streamed_transactions: IntGauge,
+    pub(crate) spooled_bytes: IntGauge,
+    errors: IntCounterVec,
+    retries: IntCounterVec,
     /// Streams that ended and were begun again.
     pub reconnects: IntCounter,
+    store: StoreMetrics,
+    process: ProcessMetrics,
+}
+
+/// A part of the way from Postgres to the lake that takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// From the server's sending to our having it.
+    Read,
+    /// What came with one read is decoded, folded and put into builders.
+    Decode,
+    /// Rows become Parquet.
+    Encode,
+    /// A part goes to the store.
+    Upload,
+    /// From the end of a cut to its durable entry.
+    Log,
+    /// From there to the last visible file.
+    Publish,
+    /// From there until Postgres is told.
+    Confirm,
+}
+
+impl Stage {
+    const ALL: [Stage; 7] = [
+        Stage::Read,
+        Stage::Decode,
+        Stage::Encode,
+        Stage::Upload,
+        Stage::Log,
+        Stage::Publish,
+        Stage::Confirm,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Stage::Read => "read",
+            Stage::Decode => "decode",
+            Stage::Encode => "encode",
+            Stage::Upload => "upload",
+            Stage::Log => "log",
+            Stage::Publish => "publish",
+            Stage::Confirm => "confirm",
+        }
+    }
 }
 
 impl Metrics {
     /// All of them, at zero.
     pub(crate) fn new() -> Metrics {
-        let registry = Registry::new();
-        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
-        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
-        let counters = |name: &str, help: &str, label: &str| {
-            register(&registry, IntCounterVec::new(Opts::new(name, help), &[label]))
-        };
-        let gauges = |name: &str, help: &str, label: &str| {
-            register(&registry, IntGaugeVec::new(Opts::new(name, help), &[label]))
-        };
-        let seconds = |name: &str, help: &str| {
-            let buckets = SECONDS_BUCKETS.to_vec();
-            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
-        };
-        let lag_seconds =
-            Gauge::new("tributary_lag_seconds", "Age of the oldest committed row that is not published yet.");
-        gauges("tributary_build_info", "Always 1; the version is the label.", "version")
+        let mut declare = Declarations::default();
+        let d = &mut declare;
+        d.section("The daemon");
+        d.gauges("tributary_build_info", Unit::Flag, &["version"], "Always 1; the version is the label.")
             .with_label_values(&[VERSION])
             .set(1);
+        let pipeline = d.gauges(
+            "tributary_pipeline_info",
+            Unit::Flag,
+            &["pipeline", "lake"],
+            "Always 1; the labels are the slot's name and where the lake is.",
+        );
+        let states = d.gauges(
+            "tributary_state",
+            Unit::Flag,
+            &["state"],
+            "1 for what the daemon is doing: starting, waiting_for_slot, streaming, paused, stopping, halted.",
+        );
+        let ready = d.gauge("tributary_ready", Unit::Flag, "1 while the stream runs.");
+        let errors = d.counters(
+            "tributary_errors_total",
+            Unit::Count("errors"),
+            &["kind"],
+            "Errors, by what had to happen next.",
+        );
+        let retries = d.counters(
+            "tributary_retries_total",
+            Unit::Count("retries"),
+            &["cause"],
+            "What was tried again: store (a request), stream (from its opening on), snapshot (a part, or at a new point), partitions (a look at the catalogs).",
+        );
+        let reconnects = d.counter(
+            "tributary_reconnects_total",
+            Unit::Count("streams"),
+            "Streams that ended and were begun again.",
+        );
+
+        d.section("Positions and lag");
+        let received_lsn = d.gauge(
+            "tributary_received_lsn",
+            Unit::Lsn,
+            "End of the last transaction received from Postgres.",
+        );
+        let cut_lsn = d.gauge("tributary_cut_lsn", Unit::Lsn, "End of the last cut.");
+        let logged_lsn =
+            d.gauge("tributary_logged_lsn", Unit::Lsn, "End of the last cut whose log entry is durable.");
+        let published_lsn =
+            d.gauge("tributary_published_lsn", Unit::Lsn, "End of the last cut whose files are visible.");
+        let confirmed_lsn =
+            d.gauge("tributary_confirmed_lsn", Unit::Lsn, "What Postgres was told it may forget.");
+        let lag_bytes = d.optional_gauge(
+            "tributary_lag_bytes",
+            Unit::Bytes,
+            "Bytes of log that were received and are not published yet; no series without a stream.",
+        );
+        let lag_seconds = d.optional_gauge(
+            "tributary_lag_seconds",
+            Unit::Seconds,
+            "Age of the oldest committed row that is not published yet; no series without a stream.",
+        );
+        let published_commit_time = d.optional_gauge(
+            "tributary_published_commit_timestamp_seconds",
+            Unit::Time,
+            "Commit time of the last transaction that is published; no series before the first one.",
+        );
+        let freshness = d.histogram(
+            "tributary_freshness_seconds",
+            &FRESHNESS_BUCKETS,
+            "From the commit of the oldest transaction of a cut, by the clock of Postgres, until its rows are visible.",
+        );
+        let stages = d.histograms(
+            "tributary_stage_seconds",
+            &SECONDS_BUCKETS,
+            &["stage"],
+            "How long it takes: read (from the server's sending, by both clocks), decode (what came with one read), encode (a batch), \
+             upload (a part), log (from the end of a cut to its durable entry), publish (from there to the last visible file), confirm \
+             (from there until Postgres is told).",
+        );
+
+        let slot = SlotMetrics::declare(d);
+
+        d.section("Tables");
+        let rows = d.counters("tributary_rows_total", Unit::Count("rows"), &["table"], "Rows published.");
+        let files = d.counters("tributary_files_total", Unit::Count("files"), &["table"], "Files published.");
+        let bytes = d.counters("tributary_bytes_total", Unit::Bytes, &["table"], "Bytes of files published.");
+        let lossy_cells = d.counters(
+            "tributary_lossy_cells_total",
+            Unit::Count("cells"),
+            &["table", "column", "reason"],
+            "Cells whose exact text went to _cdc_raw, by what their lake type cannot hold.",
+        );
+        let not_inserts = d.counters(
+            "tributary_not_inserts_total",
+            Unit::Count("rows"),
+            &["table"],
+            "Updates, deletions and truncations of tables that are laid out by columns as insert-only ones.",
+        );
+        let needs_resync = d.gauges(
+            "tributary_table_needs_resync",
+            Unit::Flag,
+            &["table"],
+            "1 for a table whose older rows may differ from Postgres until it is read again.",
+        );
+
+        d.section("Cuts");
+        let cuts = d.counter("tributary_cuts_total", Unit::Count("cuts"), "Cuts published.");
+        let cuts_in_flight = d.gauge(
+            "tributary_cuts_in_flight",
+            Unit::Count("cuts"),
+            "Cuts that are made and not published yet.",
+        );
+        let log_entries = d.counters(
+            "tributary_log_entries_total",
+            Unit::Count("entries"),
+            &["kind"],
+            "Log entries written.",
+        );
+
+        d.section("Snapshots");
+        let snapshot_rows = d.counters(
+            "tributary_snapshot_rows_total",
+            Unit::Count("rows"),
+            &["table"],
+            "Rows read by snapshots.",
+        );
+        let snapshot_bytes = d.counters(
+            "tributary_snapshot_bytes_total",
+            Unit::Bytes,
+            &["table"],
+            "Bytes read by snapshots, as Postgres sent them.",
+        );
+        let snapshot_chunks = d.gauges(
+            "tributary_snapshot_chunks",
+            Unit::Count("parts"),
+            &["table", "chunks"],
+            "Parts of the table's last snapshot that are read since the daemon runs, and that were to be read.",
+        );
+        let snapshot_state = d.gauges(
+            "tributary_snapshot_state",
+            Unit::Count("1, 2 or 3"),
+            &["table"],
+            "1 while the table's rows are being read, 2 when they are, 3 if it was set aside.",
+        );
+        let snapshot_tables = d.gauges(
+            "tributary_snapshot_tables",
+            Unit::Count("tables"),
+            &["state"],
+            "Tables that have or had a snapshot, by its state.",
+        );
+
+        d.section("Memory and backpressure");
+        let memory = d.gauges(
+            "tributary_memory_bytes",
+            Unit::Bytes,
+            &["part"],
+            "Bytes of the memory budget in use, by purpose.",
+        );
+        let memory_budget = d.gauge(
+            "tributary_memory_budget_bytes",
+            Unit::Bytes,
+            "The budget; reading pauses at half of it.",
+        );
+        let buffered_rows = d.gauge("tributary_buffered_rows", Unit::Count("rows"), "Rows of the open cut.");
+        let reading_paused = d.gauge(
+            "tributary_reading_paused",
+            Unit::Flag,
+            "1 while the memory budget is used up and nothing is read.",
+        );
+        let paused_seconds = d.float_counter(
+            "tributary_reading_paused_seconds_total",
+            Unit::Seconds,
+            "For how long nothing was read because the memory budget was used up.",
+        );
+        let streamed_transactions = d.gauge(
+            "tributary_streamed_transactions",
+            Unit::Count("transactions"),
+            "Transactions that Postgres streams and that have not committed yet.",
+        );
+        let spooled_bytes = d.gauge(
+            "tributary_spooled_bytes",
+            Unit::Bytes,
+            "Bytes of such transactions, and of one that just committed, in memory and on disk.",
+        );
+
+        let store = StoreMetrics::declare(d);
+        let process = ProcessMetrics::declare(d);
+        let (registry, declared) = declare.finish();
         let metrics = Metrics {
+            registry,
+            declared,
             tables: Mutex::default(),
             lossy_columns: Mutex::default(),
-            received_lsn: gauge(
-                "tributary_received_lsn",
-                "End of the last transaction received from Postgres.",
-            ),
-            cut_lsn: gauge("tributary_cut_lsn", "End of the last cut."),
-            logged_lsn: gauge("tributary_logged_lsn", "End of the last cut whose log entry is durable."),
-            published_lsn: gauge("tributary_published_lsn", "End of the last cut whose files are visible."),
-            confirmed_lsn: gauge("tributary_confirmed_lsn", "What Postgres was told it may forget."),
-            lag_bytes: gauge(
-                "tributary_lag_bytes",
-                "Bytes of log that were received and are not published yet.",
-            ),
-            lag_seconds: register(&registry, lag_seconds),
-            slot_retained_bytes: gauge(
-                "tributary_slot_retained_bytes",
-                "Bytes of log that Postgres keeps for the slot.",
-            ),
-            ready: gauge("tributary_ready", "1 while the stream runs."),
-            reading_paused: gauge(
-                "tributary_reading_paused",
-                "1 while the memory budget is used up and nothing is read.",
-            ),
-            streamed_transactions: gauge(
-                "tributary_streamed_transactions",
-                "Transactions that Postgres streams and that have not committed yet.",
-            ),
-            spooled_bytes: gauge(
-                "tributary_spooled_bytes",
-                "Bytes of such transactions, and of one that just committed, in memory and on disk.",
-            ),
-            log_seconds: seconds("tributary_log_seconds", "From the end of a cut to its durable log entry."),
-            publish_seconds: seconds(
-                "tributary_publish_seconds",
-                "From the durable log entry to the last visible file.",
-            ),
-            rows: counters("tributary_rows_total", "Rows published.", "table"),
-            files: counters("tributary_files_total", "Files published.", "table"),
-            bytes: counters("tributary_bytes_total", "Bytes of files published.", "table"),
-            lossy_cells: register(
-                &registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "tributary_lossy_cells_total",
-                        "Cells whose exact text went to _cdc_raw, by what their lake type cannot hold.",
-                    ),
-                    &["table", "column", "reason"],
-                ),
-            ),
-            not_inserts: counters(
-                "tributary_not_inserts_total",
-                "Updates, deletions and truncations of tables that are laid out by columns as insert-only ones.",
-                "table",
-            ),
-            needs_resync: gauges(
-                "tributary_table_needs_resync",
-                "1 for a table whose older rows may differ from Postgres until it is read again.",
-                "table",
-            ),
-            snapshot_rows: counters("tributary_snapshot_rows_total", "Rows read by snapshots.", "table"),
-            snapshot_bytes: counters(
-                "tributary_snapshot_bytes_total",
-                "Bytes read by snapshots, as Postgres sent them.",
-                "table",
-            ),
-            snapshot_chunks: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "tributary_snapshot_chunks",
-                        "Parts of the table's last snapshot that are read since the daemon runs, and that were to be read.",
-                    ),
-                    &["table", "chunks"],
-                ),
-            ),
-            snapshot_state: gauges(
-                "tributary_snapshot_state",
-                "1 while the table's rows are being read, 2 when they are, 3 if it was set aside.",
-                "table",
-            ),
-            snapshot_tables: gauges(
-                "tributary_snapshot_tables",
-                "Tables that have or had a snapshot, by its state.",
-                "state",
-            ),
-            log_entries: counters("tributary_log_entries_total", "Log entries written.", "kind"),
-            errors: counters("tributary_errors_total", "Errors, by what had to happen next.", "kind"),
-            memory: gauges(
-                "tributary_memory_bytes",
-                "Bytes of the memory budget in use, by purpose.",
-                "part",
-            ),
-            cuts: counter("tributary_cuts_total", "Cuts published."),
-            reconnects: counter("tributary_reconnects_total", "Streams that ended and were begun again."),
-            registry: registry.clone(),
+            pipeline,
+            states,
+            ready,
+            received_lsn,
+            cut_lsn,
+            logged_lsn,
+            published_lsn,
+            confirmed_lsn,
+            lag_bytes,
+            lag_seconds,
+            published_commit_time,
+            freshness,
+            stages,
+            slot,
+            rows,
+            files,
+            bytes,
+            lossy_cells,
+            not_inserts,
+            needs_resync,
+            cuts,
+            cuts_in_flight,
+            log_entries,
+            snapshot_rows,
+            snapshot_bytes,
+            snapshot_chunks,
+            snapshot_state,
+            snapshot_tables,
+            memory,
+            memory_budget,
+            buffered_rows,
+            reading_paused,
+            paused_seconds,
+            streamed_transactions,
+            spooled_bytes,
+            errors,
+            retries,
+            reconnects,
+            store,
+            process,
         };
         metrics.declare_labels();
         metrics
+    }
+
+    /// Every metric, in the order of their sections.
+    pub fn declared(&self) -> &[Declared] {
+        &self.declared
+    }
+
+    /// Names the pipeline.
+    pub(crate) fn pipeline(&self, slot: &str, lake: &str) {
+        self.pipeline.with_label_values(&[slot, lake]).set(1);
+    }
+
+    /// Says what the daemon is doing.
+    pub(crate) fn state(&self, state: State) {
+        for known in State::ALL {
+            self.states.with_label_values(&[known.label()]).set(i64::from(known == state));
+        }
+    }
+
+    /// Times a part of the way.
+    pub(crate) fn stage(&self, stage: Stage, took: Duration) {
+        self.stages.with_label_values(&[stage.label()]).observe(took.as_secs_f64());
+    }
+
+    /// How old the oldest transaction of a cut was when it became visible, in microseconds.
+    pub(crate) fn freshness(&self, micros: i64) {
+        // Two clocks: a row that is visible before its commit is as fresh as can be.
+        self.freshness.observe(seconds_of(micros.max(0)));
+    }
+
+    /// What counts that something is tried again.
+    pub(crate) fn retries(&self, cause: &str) -> IntCounter {
+        self.retries.with_label_values(&[cause])
     }
 
     /// Counts what was published of a table.
@@ -261,6 +477,7 @@ impl Metrics {
 
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
+        self.process.update();
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             tracing::warn!(%error, "the metrics cannot be printed");
@@ -306,6 +523,13 @@ impl Metrics {
         for part in ["buffers", "encoders", "parts", "spool"] {
             self.memory.with_label_values(&[part]);
         }
+        for cause in ["store", "stream", "snapshot", "partitions"] {
+            self.retries.with_label_values(&[cause]);
+        }
+        for stage in Stage::ALL {
+            self.stages.with_label_values(&[stage.label()]);
+        }
+        self.state(State::Starting);
     }
 }
 
@@ -314,15 +538,18 @@ pub(crate) fn set_lsn(gauge: &IntGauge, lsn: Lsn) {
     gauge.set(lsn.as_i64());
 }
 
-fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
-    let metric = metric.expect("names, labels and buckets are constants, and every test makes them");
-    registry.register(Box::new(metric.clone())).expect("every name stands once");
-    metric
+/// Microseconds as Prometheus has them.
+pub(crate) fn seconds_of(micros: i64) -> f64 {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
 }
 
-/// From a folder on a fast disk to a store in trouble.
-const SECONDS_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
-/// Tables with a label of their own; up to eight series each.
+/// From a read that is there already, by a folder on a fast disk, to a store in trouble.
+const SECONDS_BUCKETS: [f64; 13] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+/// From a cut every second to a day that was missed.
+const FRESHNESS_BUCKETS: [f64; 14] =
+    [0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 90.0, 120.0, 300.0, 600.0, 1_800.0, 7_200.0, 86_400.0];
+/// Tables with a label of their own; up to ten series each.
 const TABLES_MAX: usize = 1_000;
 /// The label of all others.
 const OTHER_TABLES: &str = "(others)";

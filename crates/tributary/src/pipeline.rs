@@ -6,21 +6,24 @@
 //! Fails: with the first error that a new attempt cannot mend; transient ones are retried with backoff for as long as it takes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lake::gauge::Gauge;
-use lake::store::Store;
+use lake::store::{Store, StoreError};
 use pgoutput::Lsn;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, SnapshotMode, StreamingMode};
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Measured;
 use crate::retry::Backoff;
 use crate::snapshot::replica::Replica;
 use crate::source::{ConnectOptions, connect_sql};
 use crate::status::{Shared, State};
 
+pub(crate) mod adoption;
 mod audit;
 pub mod bootstrap;
 pub(crate) mod mapping;
@@ -31,6 +34,7 @@ pub mod publication;
 mod snapshots;
 pub mod startup;
 mod streaming;
+pub(crate) mod wal;
 mod whole;
 
 use streaming::Ending;
@@ -55,6 +59,9 @@ pub(crate) struct Context {
     pub(crate) options: ConnectOptions,
     pub(crate) catalog_options: ConnectOptions,
     pub(crate) snapshot_options: ConnectOptions,
+    /// Of the primary, if the source is a standby and the configuration names it.
+    pub(crate) primary_options: Option<ConnectOptions>,
+    pub(crate) wal: wal::Watch,
     pub(crate) until: Until,
     pub(crate) shutdown: watch::Receiver<bool>,
     /// The epoch of our last `open` entry; anybody else's means that we are fenced.
@@ -80,8 +87,9 @@ impl Context {
     /// Sleeps, unless the daemon is told to stop.
     pub(crate) async fn pause(&mut self, delay: Duration) -> Result<()> {
         tokio::select! {
-            () = tokio::time::sleep(delay) => Ok(()),
+            biased;
             () = stopped(&mut self.shutdown) => Err(Error::transient(STOPPED)),
+            () = self.shared.pulse().during(tokio::time::sleep(delay)) => Ok(()),
         }
     }
 
@@ -105,21 +113,38 @@ pub async fn run(
     if config.source.streaming == StreamingMode::On {
         config.source.spool().probe()?;
     }
-    let store = open_store(config).await?;
+    let store = Measured::around(open_store(config).await?, Arc::clone(&shared));
+    Box::pin(run_on(store, config, shared, until, shutdown)).await
+}
+
+/// The same with a store that is open, whatever `lake.url` says.
+pub async fn run_on(
+    store: Arc<dyn Store>,
+    config: &Config,
+    shared: Arc<Shared>,
+    until: Until,
+    shutdown: watch::Receiver<bool>,
+) -> Result<()> {
     let mut told = shutdown.clone();
     tokio::select! {
-        probed = lake::retry::transient(|| store::probe(store.as_ref())) => drop(probed.map_err(lake::Error::from)?),
+        biased;
         () = stopped(&mut told) => return Ok(()),
+        probed = shared.pulse().during(lake::retry::transient(|| store::probe(store.as_ref()))) => drop(probed.map_err(lake::Error::from)?),
     }
-    let options = config.source_options()?;
+    let (options, primary_options) = (config.source_options()?, config.primary_options()?);
+    let config = Arc::new(config.clone());
+    let wal = wal::Watch::start(&config, &options, primary_options.as_ref(), &shared);
+    let mut used_up = wal.looks();
     let mut context = Context {
-        config: Arc::new(config.clone()),
         gauge: Gauge::new(config.memory.budget.as_usize()),
         catalog_options: config.catalog_options()?,
         snapshot_options: config.snapshot_options()?,
+        config,
         store,
         shared,
         options,
+        primary_options,
+        wal,
         until,
         shutdown,
         epoch: None,
@@ -127,14 +152,32 @@ pub async fn run(
         commits_only: CommitsOnly::Not,
     };
     tokio::select! {
-        looked = Box::pin(look_at_replica(&context)) => looked?,
+        biased;
         () = stopped(&mut told) => return Ok(()),
+        looked = context.shared.pulse().during(Box::pin(look_at_replica(&context))) => looked?,
     }
-    let outcome = attempts(&mut context).await;
+    let used_up = tokio::select! {
+        outcome = attempts(&mut context) => Ok(outcome),
+        look = wal::used_up(&mut used_up) => Err(look),
+    };
     context.shared.ready(false);
+    let outcome = match used_up {
+        Ok(outcome) => outcome,
+        // The stream is gone with its attempt, and what it had not logged comes again, if anything does.
+        Err(look) => {
+            let error = wal::act(look, &context.config, &context.options, &context.shared).await;
+            error!(
+                error = error.chain(),
+                hint = error.hint_text(),
+                kind = error.kind().label(),
+                "stopped for good"
+            );
+            Err(error)
+        }
+    };
     if let Err(error) = &outcome {
         context.shared.state(State::Halted);
-        context.shared.error(error.chain(), error.kind().label());
+        context.shared.error(error);
     }
     outcome
 }
@@ -148,7 +191,8 @@ async fn look_at_replica(context: &Context) -> Result<()> {
     }
     let looked = tokio::time::timeout(REPLICA_WAIT, async {
         let sql = connect_sql(options).await?;
-        Replica::caught_up(&context.options, options, &sql, Duration::from_secs(1)).await
+        let primary = context.primary_options.as_ref();
+        Replica::caught_up(&context.options, primary, options, &sql, Duration::from_secs(1)).await
     });
     match looked.await {
         Ok(Err(error)) if error.kind() == Kind::Config => Err(error),
@@ -183,7 +227,7 @@ async fn attempts(context: &mut Context) -> Result<()> {
                 return Ok(());
             }
             Err(error) if error.kind() == Kind::Transient => {
-                context.shared.error(error.chain(), error.kind().label());
+                context.shared.error(&error);
                 if begun.elapsed() > HEALTHY {
                     backoff.reset();
                 }
@@ -195,6 +239,7 @@ async fn attempts(context: &mut Context) -> Result<()> {
                     "the stream ended, trying again"
                 );
                 context.shared.metrics().reconnects.inc();
+                context.shared.metrics().retries("stream").inc();
                 // Told to stop while waiting: the next turn of the loop sees it.
                 context.pause(delay).await.ok();
                 if context.is_stopping() {
@@ -215,10 +260,11 @@ async fn attempts(context: &mut Context) -> Result<()> {
 }
 
 async fn attempt(context: &mut Context) -> Result<Ending> {
-    let mut shutdown = context.shutdown.clone();
+    let (mut shutdown, shared) = (context.shutdown.clone(), Arc::clone(&context.shared));
     let opened = tokio::select! {
-        opened = Box::pin(opening::open(context)) => opened?,
+        biased;
         () = stopped(&mut shutdown) => return Err(Error::transient(STOPPED)),
+        opened = shared.pulse().during(Box::pin(opening::open(context))) => opened?,
     };
     Box::pin(streaming::Streaming::new(context, opened)?.run()).await
 }
@@ -228,7 +274,7 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match config.lake.location()? {
         crate::config::Location::S3 { bucket, prefix } => {
             let settings = config.lake.s3_settings(bucket, prefix);
-            Arc::new(store::S3::connect(settings).await.map_err(lake::Error::from)?)
+            Arc::new(store::S3::connect(settings).await.map_err(not_set_up)?)
         }
         crate::config::Location::Directory(path) => {
             Arc::new(store::Directory::open(path).map_err(lake::Error::from)?)
@@ -237,11 +283,16 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
     Ok(store)
 }
 
+/// What is refused before the store was asked for anything is a setting, which no retry mends.
+fn not_set_up(error: StoreError) -> Error {
+    let is_setting = matches!(error, StoreError::Refused { .. });
+    let error = Error::from(lake::Error::from(error));
+    if is_setting { error.of_kind(Kind::Config) } else { error }
+}
+
 /// Who we are, for people who read the log.
 pub(crate) fn owner() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    format!("{}:{}", if host.is_empty() { "unknown" } else { host }, std::process::id())
+    lake::ambient::process()
 }
 
 /// Resolves once the daemon is told to stop.

@@ -23,13 +23,21 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Config;
-use crate::metrics::{Metrics, set_lsn};
+use crate::error::Error;
+use crate::metrics::{Metrics, Stage, seconds_of, set_lsn};
+use crate::pulse::Pulse;
 use crate::resync::Resync;
+use crate::source::held::{self, Held, Holders, Stages};
 use crate::source::slot::Slot;
+use crate::wal_budget::Level;
 
+mod history;
 mod snapshot;
 
+use history::History;
+pub use history::Sample;
 use snapshot::Snapshots;
+pub(crate) use snapshot::number;
 pub use snapshot::{SnapshotProgress, SnapshotStatus, SnapshotTable};
 
 /// What the daemon is doing.
@@ -53,6 +61,16 @@ pub enum State {
 }
 
 impl State {
+    /// What a daemon may be doing.
+    pub const ALL: [State; 6] = [
+        State::Starting,
+        State::WaitingForSlot,
+        State::Streaming,
+        State::Paused,
+        State::Stopping,
+        State::Halted,
+    ];
+
     /// The word for it.
     pub fn label(self) -> &'static str {
         match self {
@@ -123,9 +141,24 @@ pub struct SlotStatus {
     pub safe_wal_bytes: Option<u64>,
     /// Why it is lost.
     pub invalidation: Option<String>,
+    /// `source.wal_budget`, if there is one.
+    pub budget_bytes: Option<u64>,
+    /// How much of that is used.
+    pub level: Level,
+    /// Why the log is kept, the reason that holds most first.
+    pub held: Vec<Held>,
+    /// How much the server could remove if the slot were dropped; unknown while little is kept.
+    pub drop_frees_bytes: Option<u64>,
+    /// How many transactions old the catalog rows are that it keeps.
+    pub catalog_xmin_age: Option<u32>,
 }
 
 impl SlotStatus {
+    /// A slot of which nothing is known now.
+    pub fn unknown(name: &str) -> SlotStatus {
+        SlotStatus { name: name.to_owned(), ..SlotStatus::default() }
+    }
+
     /// Of a slot as the catalogs show it.
     pub fn of(name: &str, slot: &Slot) -> SlotStatus {
         SlotStatus {
@@ -135,9 +168,31 @@ impl SlotStatus {
             confirmed_flush: slot.confirmed_flush,
             restart_lsn: slot.restart_lsn,
             retained_bytes: slot.retained_bytes,
-            safe_wal_bytes: slot.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
+            // Below zero it is beyond the limit, and the next checkpoint may take it.
+            safe_wal_bytes: slot.safe_wal_size.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
             invalidation: slot.invalidation.clone(),
+            catalog_xmin_age: slot.catalog_xmin_age,
+            ..SlotStatus::default()
         }
+    }
+
+    /// How far the server's log was beyond what it was told to forget.
+    pub fn lag_bytes(&self) -> Option<u64> {
+        let written = self.restart_lsn?.0.saturating_add(self.retained_bytes?);
+        Some(written.saturating_sub(self.confirmed_flush?.0))
+    }
+
+    /// With the reasons why log is kept, under a budget if there is one; `stages` are those of the daemon, if one answers.
+    pub fn held(
+        self,
+        budget: Option<u64>,
+        slot: &Slot,
+        holders: &Holders,
+        stages: Option<Stages>,
+    ) -> SlotStatus {
+        let held = held::why(budget, slot, holders, stages);
+        let drop_frees_bytes = (!held.is_empty()).then(|| holders.freed_without(slot));
+        SlotStatus { held, drop_frees_bytes, ..self }
     }
 }
 
@@ -182,6 +237,9 @@ pub struct ErrorStatus {
     pub kind: String,
     /// The error and its causes.
     pub error: String,
+    /// What can be done about it, if it does not mend itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// `/status.json`
@@ -225,13 +283,48 @@ impl Document {
             lake: config.lake.url.clone(),
             positions: Positions::default(),
             lag: Lag::default(),
-            slot: SlotStatus { name: config.source.slot.clone(), ..SlotStatus::default() },
+            slot: SlotStatus::unknown(&config.source.slot),
             snapshot: SnapshotStatus::default(),
             tables: Vec::new(),
             tables_not_listed: 0,
             rows: 0,
             errors: Vec::new(),
         }
+    }
+}
+
+/// The least that tells how it goes; a line for `systemctl status`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Brief {
+    /// What the daemon is doing.
+    pub state: State,
+    /// What every reader can see.
+    pub published: Lsn,
+    /// How far that is behind.
+    pub lag: Lag,
+    /// Why it does not stream, if it does not.
+    pub error: Option<String>,
+}
+
+impl Default for Brief {
+    fn default() -> Brief {
+        Brief { state: State::Starting, published: Lsn::default(), lag: Lag::default(), error: None }
+    }
+}
+
+impl fmt::Display for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state.label().replace('_', " "))?;
+        if let Some(error) = &self.error {
+            return write!(f, "; {error}");
+        }
+        if matches!(self.state, State::Streaming | State::Paused | State::Stopping) {
+            write!(f, "; published up to {}", self.published)?;
+            if self.lag != Lag::default() {
+                write!(f, ", behind by {}", self.lag)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -243,6 +336,7 @@ fn is_zero(number: &usize) -> bool {
 #[derive(Debug)]
 pub struct Shared {
     metrics: Metrics,
+    pulse: Pulse,
     ready: AtomicBool,
     inner: Mutex<Inner>,
     /// To the stream that runs.
@@ -256,6 +350,9 @@ struct Inner {
     tables: BTreeMap<String, TableStatus>,
     snapshots: Snapshots,
     errors: VecDeque<ErrorStatus>,
+    /// Since when nothing is read, as far as the metrics know.
+    paused_since: Option<Instant>,
+    history: History,
 }
 
 impl Shared {
@@ -266,9 +363,14 @@ impl Shared {
             tables: BTreeMap::new(),
             snapshots: Snapshots::default(),
             errors: VecDeque::new(),
+            paused_since: None,
+            history: History::default(),
         };
+        let metrics = Metrics::new();
+        metrics.pipeline(&config.source.slot, &config.lake.url);
         Arc::new(Shared {
-            metrics: Metrics::new(),
+            metrics,
+            pulse: Pulse::new(),
             ready: AtomicBool::new(false),
             inner: Mutex::new(inner),
             resyncs: Mutex::default(),
@@ -277,7 +379,15 @@ impl Shared {
 
     /// Says what the daemon is doing.
     pub fn state(&self, state: State) {
-        self.lock().document.state = state;
+        self.metrics.state(state);
+        let mut inner = self.lock();
+        inner.document.state = state;
+        // Without a stream nobody knows how far the lake is behind.
+        if matches!(state, State::Starting | State::WaitingForSlot | State::Halted) {
+            inner.document.lag = Lag::default();
+            self.metrics.lag_bytes.set(None);
+            self.metrics.lag_seconds.set(None);
+        }
     }
 
     /// Changes the positions.
@@ -296,18 +406,22 @@ impl Shared {
         set_lsn(&self.metrics.confirmed_lsn, now.confirmed);
     }
 
+    /// How far each stage is.
+    pub(crate) fn stages(&self) -> Stages {
+        let Positions { received, cut, logged, published, .. } = self.lock().document.positions;
+        Stages { received, cut, logged, published }
+    }
+
     /// Sets how far the lake is behind.
     pub fn lag(&self, bytes: u64, seconds: f64) {
         self.lock().document.lag = Lag { bytes: Some(bytes), seconds: Some(seconds) };
-        self.metrics.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.metrics.lag_seconds.set(seconds);
+        self.metrics.lag_bytes.set(Some(number(bytes)));
+        self.metrics.lag_seconds.set(Some(seconds));
     }
 
     /// Sets what the server says of the slot.
     pub fn slot(&self, slot: SlotStatus) {
-        if let Some(bytes) = slot.retained_bytes {
-            self.metrics.slot_retained_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
+        self.metrics.slot.set(&slot);
         self.lock().document.slot = slot;
     }
 
@@ -322,8 +436,14 @@ impl Shared {
         self.metrics.log_entry(published.kind.label());
         if published.kind == EntryKind::Commit {
             self.metrics.cuts.inc();
-            self.metrics.log_seconds.observe(published.log_duration.as_secs_f64());
-            self.metrics.publish_seconds.observe(published.publish_duration.as_secs_f64());
+            self.metrics.stage(Stage::Log, published.log_duration);
+            self.metrics.stage(Stage::Publish, published.publish_duration);
+        }
+        if let Some(committed) = published.from_commit_time {
+            self.metrics.freshness(clock::unix_micros().saturating_sub(committed));
+        }
+        if let Some(committed) = published.to_commit_time {
+            self.metrics.published_commit_time.set(Some(seconds_of(committed)));
         }
         self.positions(|positions| {
             positions.logged = positions.logged.max(published.to_lsn);
@@ -430,13 +550,26 @@ impl Shared {
         self.metrics.memory("encoders", gauge.used_for(Use::Encoders));
         self.metrics.memory("parts", gauge.used_for(Use::Parts));
         self.metrics.memory("spool", gauge.used_for(Use::Spool));
+        self.metrics.memory_budget.set(i64::try_from(gauge.budget()).unwrap_or(i64::MAX));
         self.metrics.reading_paused.set(i64::from(paused));
+        let now = Instant::now();
         let mut inner = self.lock();
-        match (inner.document.state, paused) {
-            (State::Streaming, true) => inner.document.state = State::Paused,
-            (State::Paused, false) => inner.document.state = State::Streaming,
-            _ => {}
+        if let Some(since) = std::mem::replace(&mut inner.paused_since, paused.then_some(now)) {
+            self.metrics.paused_seconds.inc_by(now.duration_since(since).as_secs_f64());
         }
+        let state = match (inner.document.state, paused) {
+            (State::Streaming, true) => State::Paused,
+            (State::Paused, false) => State::Streaming,
+            _ => return,
+        };
+        inner.document.state = state;
+        self.metrics.state(state);
+    }
+
+    /// Sets how many rows the open cut has, and how many cuts nobody can see yet.
+    pub fn cuts(&self, open_rows: u64, in_flight: usize) {
+        self.metrics.buffered_rows.set(i64::try_from(open_rows).unwrap_or(i64::MAX));
+        self.metrics.cuts_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
     }
 
     /// Sets how many streamed transactions are open, and how much of them is kept here.
@@ -446,12 +579,14 @@ impl Shared {
     }
 
     /// Keeps an error; only the last [`ERRORS_MAX`] stay.
-    pub fn error(&self, chain: String, kind: &str) {
+    pub fn error(&self, error: &Error) {
+        let kind = error.kind().label();
         self.metrics.error(kind);
         let error = ErrorStatus {
             at: lake::time::rfc3339(clock::unix_micros()),
             kind: kind.to_owned(),
-            error: chain,
+            error: error.chain(),
+            hint: error.hint_text().map(str::to_owned),
         };
         let mut inner = self.lock();
         if inner.errors.len() >= ERRORS_MAX {
@@ -494,9 +629,52 @@ impl Shared {
         document
     }
 
+    /// How it goes, without the tables.
+    pub fn brief(&self) -> Brief {
+        let inner = self.lock();
+        let Document { state, positions, lag, .. } = &inner.document;
+        let error = match state {
+            State::Starting | State::WaitingForSlot | State::Halted => inner.errors.back(),
+            State::Streaming | State::Paused | State::Stopping | State::Stopped => None,
+        };
+        Brief {
+            state: *state,
+            published: positions.published,
+            lag: *lag,
+            error: error.map(|last| last.error.clone()),
+        }
+    }
+
+    /// Whether the loop lives.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// What is known of the snapshot now.
     pub fn snapshot_status(&self) -> SnapshotStatus {
         self.lock().snapshots.status(Instant::now())
+    }
+
+    /// Notes how things are now, for the curves of the page.
+    pub fn sample(&self) {
+        let mut inner = self.lock();
+        let Inner { document, tables, history, .. } = &mut *inner;
+        // Before the first stream everything would seem to come at once.
+        if document.positions.received == Lsn::ZERO {
+            return;
+        }
+        history.note(Sample {
+            at: Instant::now(),
+            received: document.positions.received,
+            rows: tables.values().map(|table| table.rows).sum(),
+            // Of a stream that does not run nobody knows how far it is behind.
+            lag_seconds: document.lag.seconds.filter(|_| self.is_ready()),
+        });
+    }
+
+    /// How things were, the oldest first.
+    pub fn history(&self) -> Vec<Sample> {
+        self.lock().history.samples()
     }
 
     /// What `/status.json` answers.

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use lake::gauge::{Gauge, Reservation, Use};
+use lake::kill_points::kill_point;
 use pgoutput::{StreamAbort, StreamCommit, StreamStart, Streamed, Xid};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -139,6 +140,7 @@ impl Transactions {
                 self.out_of_room = true;
                 return Err(error);
             }
+            kill_point("transaction-spooled");
         }
         self.reservation.resize(self.memory_bytes());
         Ok(())

@@ -14,6 +14,8 @@
 
 #[path = "session/catalogs.rs"]
 mod catalogs;
+#[path = "session/held.rs"]
+mod held;
 #[path = "session/partitions.rs"]
 mod partitions;
 #[path = "session/sign_in.rs"]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{Document, Lineage, State, TableState};
 use super::{LIST_LIMIT, READS_IN_FLIGHT, TableSnapshot, nonce, parse, to_json};
 use crate::error::Error;
+use crate::kill_points::kill_point;
 use crate::layout;
 use crate::retry::transient;
 use crate::store::Store;
@@ -144,6 +145,7 @@ pub async fn write_checkpoint(store: &dyn Store, state: &mut State) -> Result<()
         transient(|| store.put(&key, bytes.clone())).await?;
         parts.push(PartName { key, through: seq, records: records.len() });
     }
+    kill_point("checkpoint-parts-written");
     let head = Head { format: FORMAT, state: state.without_records(), parts: parts.clone() };
     let bytes = Bytes::from(to_json(&head)?);
     let key = layout::checkpoint_key(seq);
@@ -207,30 +209,55 @@ fn part_of(state: &State, records: &[Record]) -> Part {
     part
 }
 
+/// A checkpoint, as far as it is there.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The state, whole.
+    Whole(Box<State>),
+    /// The head was deleted since it was listed.
+    Gone,
+    /// This part, which the head names, is not there.
+    WithoutPart(String),
+}
+
 /// The newest checkpoint that can be read; `None` if there is none.
 pub(super) async fn latest(store: &dyn Store) -> Result<Option<State>, Error> {
     for key in heads(store).await?.iter().rev().take(HEADS_TRIED) {
-        let Some(object) = transient(|| store.get(key)).await? else { continue };
-        let versioned: Versioned = read(key, &object.bytes)?;
-        if versioned.format == super::FORMAT {
-            return parse(key, &object.bytes).map(Some);
+        match read_checkpoint(store, key).await? {
+            Found::Whole(state) => return Ok(Some(*state)),
+            Found::Gone => {}
+            Found::WithoutPart(_) => {
+                tracing::warn!(key, "a part of this checkpoint is gone; an older one is read, or the log");
+            }
         }
-        if versioned.format != FORMAT {
-            let reason =
-                format!("it has format {}, and this version reads format {FORMAT}", versioned.format);
-            return Err(Error::Unreadable { key: key.clone(), reason });
-        }
-        let Head { mut state, parts, .. } = read(key, &object.bytes)?;
-        if take_parts(store, &mut state, parts).await? {
-            return Ok(Some(state));
-        }
-        tracing::warn!(key, "a part of this checkpoint is gone; an older one is read, or the log");
     }
     Ok(None)
 }
 
-/// Whether all of them are there.
-async fn take_parts(store: &dyn Store, state: &mut State, parts: Vec<PartName>) -> Result<bool, Error> {
+/// The checkpoint with this head.
+pub(crate) async fn read_checkpoint(store: &dyn Store, key: &str) -> Result<Found, Error> {
+    let Some(object) = transient(|| store.get(key)).await? else { return Ok(Found::Gone) };
+    let versioned: Versioned = read(key, &object.bytes)?;
+    if versioned.format == super::FORMAT {
+        return parse(key, &object.bytes).map(|state| Found::Whole(Box::new(state)));
+    }
+    if versioned.format != FORMAT {
+        let reason = format!("it has format {}, and this version reads format {FORMAT}", versioned.format);
+        return Err(Error::Unreadable { key: key.to_owned(), reason });
+    }
+    let Head { mut state, parts, .. } = read(key, &object.bytes)?;
+    Ok(match take_parts(store, &mut state, parts).await? {
+        None => Found::Whole(Box::new(state)),
+        Some(missing) => Found::WithoutPart(missing),
+    })
+}
+
+/// Gives back the first one that is not there.
+async fn take_parts(
+    store: &dyn Store,
+    state: &mut State,
+    parts: Vec<PartName>,
+) -> Result<Option<String>, Error> {
     let base = parts.first().map_or(0, |part| part.through);
     state.marks.checkpointed(parts.clone());
     let reads: Vec<BoxFuture<'_, Result<_, Error>>> = parts
@@ -239,7 +266,7 @@ async fn take_parts(store: &dyn Store, state: &mut State, parts: Vec<PartName>) 
         .collect();
     let mut reads = stream::iter(reads).buffered(READS_IN_FLIGHT);
     while let Some((name, object)) = reads.try_next().await? {
-        let Some(object) = object else { return Ok(false) };
+        let Some(object) = object else { return Ok(Some(name.key.clone())) };
         let unreadable =
             |error: std::io::Error| Error::Unreadable { key: name.key.clone(), reason: error.to_string() };
         let part: Part = read(&name.key, &zstd::decode_all(&*object.bytes).map_err(unreadable)?)?;
@@ -250,7 +277,7 @@ async fn take_parts(store: &dyn Store, state: &mut State, parts: Vec<PartName>) 
         take_part(state, part, (name.through > base).then_some(name.through))
             .map_err(|reason| Error::Unreadable { key: name.key.clone(), reason: reason.to_owned() })?;
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// Records of a part behind the first ones are noted as changed then.
@@ -302,7 +329,7 @@ fn take<T>(known: &mut BTreeMap<u32, T>, oid: u32, found: Option<T>) {
 }
 
 /// The keys of all heads, oldest first.
-async fn heads(store: &dyn Store) -> Result<Vec<String>, Error> {
+pub(crate) async fn heads(store: &dyn Store) -> Result<Vec<String>, Error> {
     let mut heads: Vec<String> = Vec::new();
     loop {
         let after = heads.last().cloned();

@@ -192,6 +192,16 @@ impl State {
         Ok(())
     }
 
+    /// I5: after our first `open` entry, an epoch that is not ours means that another daemon took over; only one may go on.
+    pub fn refuse_fenced(&self, ours: Option<u64>) -> Result<(), Error> {
+        match ours {
+            Some(ours) if self.epoch != ours => {
+                Err(Error::Fenced { seq: self.seq, owner: self.owner.clone(), epoch: self.epoch, ours })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The entry that an author would append next: it begins and ends where the log ends, and holds nothing yet.
     pub fn next_entry(&self, author: &Author, kind: EntryKind) -> Result<Entry, Error> {
         Ok(Entry {
@@ -300,8 +310,9 @@ impl State {
                     }
                 }
             }
-            // Entry N+1 is created only after N is published, so an idle entry proves that the cut before it is.
-            EntryKind::Idle => self.last_cut = None,
+            // Entry N+1 is created only after N is published, so an idle entry proves that the cut before it is. What is left to publish of
+            // one without files is the schemas of files that are being filled.
+            EntryKind::Idle => self.last_cut = entry.has_schemas().then(|| entry.clone()),
             EntryKind::Open => {}
         }
     }

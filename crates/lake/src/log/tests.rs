@@ -60,6 +60,9 @@ impl Store for LosesReplies {
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         self.inner.get(key).await
     }
+    async fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get_range(key, offset, length).await
+    }
     async fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
         self.inner.head(key).await
     }

@@ -101,6 +101,16 @@ impl Store for MemoryStore {
         Ok(stored.map(|stored| Object { bytes: stored.bytes.clone(), etag: Some(stored.etag.clone()) }))
     }
 
+    async fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, StoreError> {
+        let shared = self.lock();
+        let Some(stored) = shared.objects.get(key) else { return Ok(None) };
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        if from >= stored.bytes.len() {
+            return Err(refused("get_range", key, format!("byte {offset} is not in it")));
+        }
+        Ok(Some(stored.bytes.slice(from..from.saturating_add(length).min(stored.bytes.len()))))
+    }
+
     async fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
         Ok(self.lock().objects.get(key).map(|stored| length(&stored.bytes)))
     }

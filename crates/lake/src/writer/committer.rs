@@ -7,15 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgoutput::Lsn;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Cut, FileSpec, Shared};
 use crate::error::Error;
+use crate::kill_points::kill_point;
 use crate::log::{self, Author, CHECKPOINT_INTERVAL, Entry, EntryKind, FileEntry, State, TableFiles, Totals};
 use crate::publish;
 use crate::time;
@@ -43,8 +45,12 @@ pub struct Published {
     pub kind: EntryKind,
     /// Postgres may be told that everything up to here is safe.
     pub to_lsn: Lsn,
+    /// Commit time of its first transaction in microseconds since 1970.
+    pub from_commit_time: Option<i64>,
     /// Commit time of its last transaction in microseconds since 1970.
     pub to_commit_time: Option<i64>,
+    /// When the last of its files became visible.
+    pub published_at: Instant,
     /// What it added, by table name.
     pub tables: Vec<(String, Totals)>,
     /// From the seal to the durable entry.
@@ -82,20 +88,31 @@ impl Committer {
     async fn commit(&mut self, sealed: Sealed) -> Result<Published, Error> {
         let begun = Instant::now();
         let Sealed { seq, cut, files } = sealed;
-        let tables = collect(files).await?;
-        let to_commit_time = cut.to_commit_time;
+        let tables = match collect(files).await {
+            Ok(tables) => tables,
+            Err(error) => return Err(self.cause_of(error).await),
+        };
+        kill_point("parts-uploaded");
+        let (from_commit_time, to_commit_time) = (cut.from_commit_time, cut.to_commit_time);
         let entry = self.entry(cut, tables)?;
         // The files of the cut are named with it.
         assert_eq!(entry.seq, seq, "a cut out of turn");
         let store = self.shared.store.as_ref();
         log::append(store, &entry).await?;
+        match entry.kind {
+            EntryKind::Idle => kill_point("idle-logged"),
+            EntryKind::Open | EntryKind::Commit | EntryKind::Void => kill_point("entry-logged"),
+        }
         self.state.advance(&entry)?;
         let log_duration = begun.elapsed();
 
         publish::publish(store, &entry).await?;
+        kill_point("files-published");
         publish::publish_schemas(store, &entry).await?;
         watermark::write(store, &entry, self.state.to_commit_ts.clone()).await?;
-        let publish_duration = begun.elapsed().saturating_sub(log_duration);
+        kill_point("watermark-written");
+        let published_at = Instant::now();
+        let publish_duration = published_at.duration_since(begun).saturating_sub(log_duration);
         debug!(seq, to_lsn = %entry.to_lsn, tables = entry.tables.len(), "published cut");
 
         if seq.is_multiple_of(CHECKPOINT_INTERVAL) {
@@ -106,11 +123,23 @@ impl Committer {
             seq,
             kind: entry.kind,
             to_lsn: entry.to_lsn,
+            from_commit_time,
             to_commit_time,
+            published_at,
             tables,
             log_duration,
             publish_duration,
         })
+    }
+
+    /// Why files could not be uploaded: whoever opened the log since has aborted what we had begun (I5), and of that the store knows nothing.
+    async fn cause_of(&self, error: Error) -> Error {
+        match log::next(self.shared.store.as_ref(), &self.state).await {
+            Ok(Some(Entry { seq, owner, epoch, .. })) if epoch != self.author.epoch => {
+                Error::Fenced { seq, owner, epoch, ours: self.author.epoch }
+            }
+            Ok(_) | Err(_) => error,
+        }
     }
 
     fn entry(&self, cut: Cut, tables: Vec<TableFiles>) -> Result<Entry, Error> {

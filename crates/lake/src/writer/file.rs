@@ -6,21 +6,25 @@
 //! are open at once than their layout allows, and than a part of the budget holds (I8).
 //! Fails: store errors that a retry cannot mend, and encoder errors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use ::parquet::errors::ParquetError;
 use bytes::Bytes;
 use pgoutput::Lsn;
+use rustc_hash::FxHashMap;
 use tokio::sync::{AcquireError, Notify, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::split::{Part as Piece, split};
-use super::{FileSpec, Layout, Rows, Shared};
+use super::{FileSpec, Layout, Rows, Shared, Step};
+use crate::ambient;
 use crate::error::Error;
 use crate::gauge::{Reservation, Use};
+use crate::kill_points::{kill_point, within};
 use crate::layout::{self, Partition, PartitionSpec};
 use crate::log::FileEntry;
 use crate::parquet::{Encoder, Finished};
@@ -78,7 +82,7 @@ impl Drop for Waiting {
 pub(super) struct FileTask {
     target: Arc<Target>,
     finished: Vec<FileEntry>,
-    open: HashMap<Partition, Open>,
+    open: FxHashMap<Partition, Open>,
     /// Files that take no more rows, on their way to the store.
     ending: JoinSet<Result<FileEntry, Error>>,
     /// Counts up with every batch of rows.
@@ -132,7 +136,7 @@ impl FileTask {
         memory: Arc<AtomicUsize>,
     ) -> FileTask {
         let target = Arc::new(Target { shared, spec, seq, numbers, memory });
-        let (finished, open, ending) = (Vec::new(), HashMap::new(), JoinSet::new());
+        let (finished, open, ending) = (Vec::new(), FxHashMap::default(), JoinSet::new());
         FileTask { target, finished, open, ending, clock: 0 }
     }
 
@@ -318,7 +322,14 @@ impl Target {
         mut open: Open,
         work: impl FnOnce(&mut Encoder) -> Result<(), ParquetError> + Send + 'static,
     ) -> Result<Open, Error> {
-        open = blocking(&self.spec.table, move || work(&mut open.encoder).map(|()| open)).await?;
+        let steps = self.shared.settings.steps.clone();
+        let work = move || {
+            let begun = Instant::now();
+            work(&mut open.encoder)?;
+            steps.tell(Step::Encode, begun.elapsed());
+            Ok(open)
+        };
+        open = blocking(&self.spec.table, work).await?;
         self.account(&mut open);
         Ok(open)
     }
@@ -360,7 +371,14 @@ impl Target {
             rows,
             upload,
         } = open;
-        let finished = blocking(&self.spec.table, move || encoder.finish()).await?;
+        let steps = self.shared.settings.steps.clone();
+        let finish = move || {
+            let begun = Instant::now();
+            let finished = encoder.finish()?;
+            steps.tell(Step::Encode, begun.elapsed());
+            Ok(finished)
+        };
+        let finished = blocking(&self.spec.table, finish).await?;
         drop(permit);
         let Finished { mut rest, bytes, crc } = finished;
         encoder_memory.resize(rest.len());
@@ -415,8 +433,12 @@ impl Target {
         upload.next_number += 1;
         upload.offset += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         upload.parts.spawn(async move {
+            let begun = Instant::now();
             let permit = shared.uploads.acquire().await;
-            let part = transient(|| shared.store.upload_part(&key, &id, number, offset, bytes.clone())).await;
+            let sent = transient(|| shared.store.upload_part(&key, &id, number, offset, bytes.clone()));
+            let part = within("part-uploading", sent).await;
+            kill_point("part-uploaded");
+            shared.settings.steps.tell(Step::Upload, begun.elapsed());
             drop((permit, reservation));
             part
         });
@@ -452,7 +474,7 @@ async fn blocking<T: Send + 'static>(
     table: &str,
     work: impl FnOnce() -> Result<T, ParquetError> + Send + 'static,
 ) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
+    match ambient::blocking(work).await {
         Ok(outcome) => outcome.map_err(|source| Error::Encode { table: table.to_owned(), source }),
         Err(error) => Err(Error::Bug(format!("the encoder of {table} ended: {error}"))),
     }

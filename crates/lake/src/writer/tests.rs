@@ -8,12 +8,12 @@ use super::*;
 use crate::gauge::Use;
 use crate::layout::{self, Hour};
 use crate::log::{self, Entry, EntryKind, FORMAT};
-use crate::publish;
 use crate::store::memory::MemoryStore;
+use crate::{publish, watermark};
 
 const HOUR: i64 = 3_600_000_000;
 
-fn first_entry() -> Entry {
+pub(crate) fn first_entry() -> Entry {
     Entry {
         format: FORMAT,
         seq: 1,
@@ -47,7 +47,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn spec(layout: Layout) -> FileSpec {
+pub(crate) fn spec(layout: Layout) -> FileSpec {
     FileSpec {
         table: "public.t".to_owned(),
         relation: 7,
@@ -58,7 +58,7 @@ fn spec(layout: Layout) -> FileSpec {
     }
 }
 
-fn rows(gauge: &Arc<Gauge>, lsn: i64, count: i64, note_bytes: usize) -> Rows {
+pub(crate) fn rows(gauge: &Arc<Gauge>, lsn: i64, count: i64, note_bytes: usize) -> Rows {
     // Letters that no codec can shorten much.
     let mut random = u64::try_from(lsn).unwrap() | 1;
     let mut letter = || {
@@ -83,15 +83,21 @@ fn rows(gauge: &Arc<Gauge>, lsn: i64, count: i64, note_bytes: usize) -> Rows {
     }
 }
 
-fn cut(to_lsn: u64) -> Cut {
-    Cut { to_lsn: Lsn(to_lsn), to_commit_time: Some(HOUR), written_at: String::new(), events: Vec::new() }
+pub(crate) fn cut(to_lsn: u64) -> Cut {
+    Cut {
+        to_lsn: Lsn(to_lsn),
+        from_commit_time: Some(HOUR),
+        to_commit_time: Some(HOUR),
+        written_at: String::new(),
+        events: Vec::new(),
+    }
 }
 
-async fn writer(store: &Arc<MemoryStore>, gauge: &Arc<Gauge>, file_bytes: u64) -> Writer {
+pub(crate) async fn writer(store: &Arc<MemoryStore>, gauge: &Arc<Gauge>, file_bytes: u64) -> Writer {
     let mut state = None;
     log::append(store.as_ref(), &first_entry()).await.unwrap();
     log::follow(store.as_ref(), &mut state).await.unwrap();
-    let settings = Settings { file_bytes, encoders: 2, uploads: 4 };
+    let settings = Settings { file_bytes, encoders: 2, uploads: 4, steps: Steps::default() };
     let author = Author { epoch: 1, owner: "test:1".to_owned() };
     Writer::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(gauge), settings, state.unwrap(), author)
 }
@@ -219,6 +225,28 @@ async fn a_daemon_that_lost_the_log_is_fenced_and_shows_nothing() {
     assert_eq!(parquet_files(&store), Vec::<String>::new());
 }
 
+/// Found by a simulation: the store only says that there is no such upload.
+#[tokio::test]
+async fn a_daemon_whose_uploads_the_next_owner_aborted_is_fenced() {
+    let (store, gauge) = (Arc::new(MemoryStore::with_part_size(1_000)), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
+    file.write(rows(&gauge, 150, 200, 400));
+    file.flush();
+    while store.list_uploads("").await.unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let mut state = log::load(store.as_ref()).await.unwrap().unwrap();
+    let fill = |_: &State, entry| entry;
+    log::open(store.as_ref(), &mut state, None, "test:2".to_owned(), fill).await.unwrap().unwrap();
+    publish::roll_forward(store.as_ref(), &state).await.unwrap();
+
+    file.write(rows(&gauge, 160, 200, 400));
+    writer.cut(cut(180), vec![file]).unwrap();
+    let error = writer.published().await.unwrap_err();
+    assert!(matches!(&error, Error::Fenced { seq: 2, epoch: 2, ours: 1, .. }), "{error}");
+}
+
 /// T38: a transaction that changes columns leaves files whose rows all have its one LSN.
 #[tokio::test]
 async fn two_schema_versions_of_one_transaction_are_two_files() {
@@ -269,6 +297,27 @@ async fn what_was_logged_and_not_published_is_rolled_forward_by_anybody() {
 }
 
 #[tokio::test]
+async fn what_is_lost_of_a_published_cut_stops_nobody_and_a_lost_end_of_the_log_does() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
+    file.write(rows(&gauge, 150, 3, 10));
+    writer.cut(cut(180), vec![file]).unwrap();
+    writer.published().await.unwrap();
+    let mut state = log::load(store.as_ref()).await.unwrap().unwrap();
+    watermark::refuse_lost_entries(store.as_ref(), &mut state).await.unwrap();
+    let entry = state.last_cut.clone().unwrap();
+    watermark::write(store.as_ref(), &entry, None).await.unwrap();
+    store.delete(&entry.tables[0].files[0].key).await.unwrap();
+    publish::roll_forward(store.as_ref(), &state).await.unwrap();
+
+    store.delete(&layout::log_key(entry.seq)).await.unwrap();
+    let mut state = log::load(store.as_ref()).await.unwrap().unwrap();
+    let error = watermark::refuse_lost_entries(store.as_ref(), &mut state).await.unwrap_err();
+    assert!(matches!(&error, Error::Chain { seq, .. } if seq == &entry.seq), "{error}");
+}
+
+#[tokio::test]
 async fn uploads_that_no_entry_names_are_aborted_by_the_next_owner() {
     let (store, gauge) = (Arc::new(MemoryStore::with_part_size(1_000)), Gauge::new(1 << 20));
     let mut writer = writer(&store, &gauge, 1 << 30).await;
@@ -283,8 +332,61 @@ async fn uploads_that_no_entry_names_are_aborted_by_the_next_owner() {
     }
     drop(file);
     writer.abandon().await;
-    assert_eq!(publish::abort_abandoned(store.as_ref(), None).await.unwrap(), 1);
+    let state = log::load(store.as_ref()).await.unwrap().unwrap();
+    assert_eq!(publish::roll_forward(store.as_ref(), &state).await.unwrap(), 1);
     assert!(store.list_uploads("").await.unwrap().is_empty());
+}
+
+/// Rolling forward may take longer than the slot is ours, and whoever has it by then has begun to upload.
+#[tokio::test]
+async fn uploads_of_whoever_took_the_log_over_are_left_alone() {
+    let store = MemoryStore::new();
+    log::append(&store, &first_entry()).await.unwrap();
+    let mut state = log::load(&store).await.unwrap().unwrap();
+    let (mut slow, fill) = (state.clone(), |_: &State, entry| entry);
+    log::open(&store, &mut slow, None, "test:2".to_owned(), fill).await.unwrap().unwrap();
+    let left_behind = store.create_upload("a").await.unwrap();
+    let author = log::open(&store, &mut state, None, "test:3".to_owned(), fill).await.unwrap().unwrap();
+    let begun = store.create_upload("b").await.unwrap();
+
+    let error = publish::roll_forward(&store, &slow).await.unwrap_err();
+    assert!(matches!(&error, Error::Fenced { seq: 3, epoch: 3, ours: 2, .. }), "{error}");
+    let ids = |uploads: Vec<crate::store::Unfinished>| {
+        uploads.into_iter().map(|upload| upload.upload_id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(store.list_uploads("").await.unwrap()), [left_behind, begun]);
+    assert_eq!((author.epoch, state.seq), (3, 3));
+}
+
+#[tokio::test]
+async fn schemas_without_files_are_rolled_forward() {
+    let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let event = Event::Schema {
+        table: "public.t".to_owned(),
+        schema_name: "public".to_owned(),
+        table_name: "t".to_owned(),
+        relation: 7,
+        path: "public/t".to_owned(),
+        schema_id: 1,
+        document: serde_json::json!({}),
+    };
+    writer.cut(Cut { events: vec![event], ..cut(180) }, Vec::new()).unwrap();
+    assert_eq!(writer.published().await.unwrap().kind, EntryKind::Idle);
+    // As if the daemon had ended once that was logged.
+    let key = layout::schema_key("public/t", 1);
+    store.delete(&key).await.unwrap();
+
+    let mut state = log::load(store.as_ref()).await.unwrap().unwrap();
+    log::open(store.as_ref(), &mut state, None, "test:2".to_owned(), |_, entry| entry)
+        .await
+        .unwrap()
+        .unwrap();
+    publish::roll_forward(store.as_ref(), &state).await.unwrap();
+    assert!(
+        store.head(&key).await.unwrap().is_some(),
+        "files of that version come later, and readers look for it"
+    );
 }
 
 /// Rows whose notes are these, each with its number as `_cdc_seq`.
@@ -416,7 +518,7 @@ async fn a_spray_over_ten_thousand_partitions_stays_small() {
     assert_eq!(parquet_files(&store).len(), 10_000);
     let most = watch.await.unwrap();
     // 20 files that are open and 16 on their way, each with what its encoder keeps for 5 columns: 17 MiB of 5 GiB.
-    assert!(most < 18 << 20, "{most} bytes at once");
+    assert!(most < 24 << 20, "{most} bytes at once");
 }
 
 /// A file that is smaller than a part can give up its memory only at its end.

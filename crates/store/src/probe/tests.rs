@@ -46,6 +46,10 @@ impl Store for Faulty {
         self.0.get(key).await
     }
 
+    async fn get_range(&self, key: &str, offset: u64, length: usize) -> Result<Option<Bytes>, StoreError> {
+        self.0.get_range(key, offset, length).await
+    }
+
     async fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
         self.0.head(key).await
     }

@@ -60,7 +60,10 @@ pub(super) async fn connect(settings: S3Settings) -> Result<S3, StoreError> {
         ));
     };
     if let Some(provider) = loaded.credentials_provider() {
-        provider.provide_credentials().await.map_err(|error| no_credentials(&settings, &error))?;
+        provider
+            .provide_credentials()
+            .await
+            .map_err(|error| no_credentials(CONNECT, format!("s3://{}", settings.bucket), &error))?;
     }
     Ok(build(settings, &loaded, region))
 }
@@ -127,18 +130,18 @@ fn check(settings: &S3Settings) -> Result<(), StoreError> {
 
 /// The system's certificates of authorities, as in small containers there may be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Roots {
+pub(crate) enum Roots {
     Native,
     None,
 }
 
 impl Roots {
-    pub(super) fn of_system() -> Roots {
+    pub(crate) fn of_system() -> Roots {
         if rustls_native_certs::load_native_certs().certs.is_empty() { Roots::None } else { Roots::Native }
     }
 }
 
-pub(super) fn http_client(roots: Roots) -> SharedHttpClient {
+pub(crate) fn http_client(roots: Roots) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder();
         connector
@@ -166,13 +169,12 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-fn no_credentials(settings: &S3Settings, error: &CredentialsError) -> StoreError {
-    let key = format!("s3://{}", settings.bucket);
+pub(crate) fn no_credentials(operation: &'static str, key: String, error: &CredentialsError) -> StoreError {
     let source = causes(error);
     match error {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             StoreError::Refused {
-                operation: CONNECT,
+                operation,
                 key,
                 reason: "no usable credentials were found".to_owned(),
                 hint: Some(
@@ -182,7 +184,7 @@ fn no_credentials(settings: &S3Settings, error: &CredentialsError) -> StoreError
             }
         }
         _ => StoreError::Transient {
-            operation: CONNECT,
+            operation,
             key,
             reason: "the credentials could not be fetched".to_owned(),
             source,

@@ -171,6 +171,47 @@ async fn a_conditional_creation_may_be_unsupported() {
 }
 
 #[tokio::test]
+async fn the_checksum_that_s3_keeps_is_that_of_the_parts_checksums() {
+    let part =
+        |number, crc32: &str| Part { number, etag: String::new(), crc32: Some(crc32.to_owned()), bytes: 5 };
+    // Of `aaaaa` and `bbb`.
+    let parts = [part(1, "7qyTuQ=="), part(2, "QGXPDQ==")];
+    let head = |checksum: &str| {
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 8\r\n{checksum}\r\n")
+    };
+    for (checksum, expected) in [
+        ("x-amz-checksum-crc32: Eo25Yg==-2\r\n", Some(true)),
+        ("x-amz-checksum-crc32: Eo25Yg==-1\r\n", Some(false)),
+        ("x-amz-checksum-crc32: 7qyTuQ==\r\n", Some(false)),
+        ("", None),
+    ] {
+        let scripted = Scripted::new(vec![head(checksum)], |_| ()).await;
+        assert_eq!(scripted.store.is_made_of("a", &parts).await.unwrap(), expected, "{checksum}");
+        let request = scripted.requests()[0].to_lowercase();
+        assert!(
+            request.starts_with("head /test/pre/fix/a") && request.contains("x-amz-checksum-mode: enabled"),
+            "{request}"
+        );
+        // Parts without checksums tell nothing, and ask nothing.
+        let without = Part { crc32: None, ..part(1, "") };
+        assert_eq!(scripted.store.is_made_of("a", &[without]).await.unwrap(), None);
+        assert_eq!(scripted.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_range_is_asked_for_and_no_more_is_taken() {
+    let scripted = Scripted::answering("206 Partial Content", "cdef").await;
+    assert_eq!(scripted.store.get_range("a", 2, 4).await.unwrap().unwrap(), "cdef");
+    assert!(scripted.requests()[0].to_lowercase().contains("range: bytes=2-5"));
+    let scripted = Scripted::answering("200 OK", "abcdefgh").await;
+    let error = scripted.store.get_range("a", 2, 4).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    let scripted = Scripted::answering("404 Not Found", &error_body("NoSuchKey")).await;
+    assert_eq!(scripted.store.get_range("a", 2, 4).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn idempotent_requests_are_repeated() {
     let trouble = answer("503 Service Unavailable", &error_body("SlowDown"));
     let scripted = Scripted::new(vec![trouble.clone(), trouble, answer("200 OK", "found")], |_| ()).await;

@@ -37,7 +37,19 @@ fn plan_of(columns: &[(&str, u32)]) -> Plan {
         .collect();
     let schema = Arc::new(TableSchema::new(&columns, vec![]));
     let columns = (0..).take(columns.len()).collect();
-    Plan { schema, relation: "public.orders_1".into(), columns, key: vec![0], old_is_whole: true }
+    Plan {
+        schema,
+        relation: "public.orders_1".into(),
+        columns,
+        absent: vec![],
+        key: vec![0],
+        old_is_whole: true,
+    }
+}
+
+/// The plan of a leaf that has only these columns of the table.
+fn plan_of_leaf(plan: &Plan, columns: Vec<u32>) -> Plan {
+    Plan { absent: Plan::absent(&plan.schema, &columns), columns, ..plan.clone() }
 }
 
 fn change<'f, 'a>(plan: &'f Plan, op: Op, seq: i64, image: Image<'a>) -> Change<'f, 'a> {
@@ -220,13 +232,32 @@ fn growth_is_counted_for_every_row() {
 #[test]
 fn columns_that_a_leaf_lacks_read_null() {
     let plan = plan_of(&[("id", INT4), ("note", TEXT), ("day", DATE)]);
-    let leaf = Plan { columns: vec![2, 0], ..plan.clone() };
+    let leaf = plan_of_leaf(&plan, vec![2, 0]);
     let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
     let tuple = TupleBuilder::new().text("1970-01-02").text("5");
     builder.append(&STAMP, &change(&leaf, Op::Insert, 1, row(&tuple))).unwrap();
     let batch = builder.finish().unwrap();
     assert_eq!(batch.column_by_name("id").unwrap().as_primitive::<Int32Type>().value(0), 5);
     assert_eq!(batch.column_by_name("day").unwrap().as_primitive::<Date32Type>().value(0), 1);
+    assert_eq!(text(&batch, "note", 0), None);
+}
+
+#[test]
+fn columns_that_a_leaf_has_by_its_name_read_the_same_in_all_rows() {
+    let plan = plan_of(&[("number", TEXT), ("id", INT4), ("note", TEXT)]);
+    let leaf = plan_of_leaf(&plan, vec![1]);
+    assert_eq!(leaf.absent, [(0, None), (2, None)]);
+    let leaf = Plan { absent: vec![(0, Some("7".into())), (2, None)], ..leaf };
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let tuple = TupleBuilder::new().text("5");
+    let bytes = builder.append(&STAMP, &change(&leaf, Op::Insert, 1, row(&tuple))).unwrap().bytes;
+    let old = Image::Old(OldTuple::Key(tuple.tuple()));
+    builder.append(&STAMP, &change(&leaf, Op::Delete, 2, old)).unwrap();
+    builder.append(&STAMP, &change(&leaf, Op::Truncate, 3, Image::Empty)).unwrap();
+    assert!(builder.bytes() > bytes);
+    let batch = builder.finish().unwrap();
+    let numbers = [0, 1, 2].map(|at| text(&batch, "number", at));
+    assert_eq!(numbers, [Some("7".to_owned()), Some("7".to_owned()), None]);
     assert_eq!(text(&batch, "note", 0), None);
 }
 
@@ -251,7 +282,7 @@ fn errors_name_everything_but_the_value() {
         "public.orders_1.note: binary of 16 bytes, but regclass is read as text only",
     );
     check(builder().text("1"), "public.orders_1: 1 cells in a row that is planned for 2");
-    let narrow = Plan { columns: vec![7], ..plan.clone() };
+    let narrow = Plan { columns: vec![7], absent: vec![(0, None)], ..plan.clone() };
     check_refused(
         &narrow,
         &plan,
@@ -367,6 +398,7 @@ fn plan_of_forms(columns: &[(&str, Codec, &str)]) -> Plan {
         schema,
         relation: "public.t".into(),
         columns: (0..).take(columns.len()).collect(),
+        absent: vec![],
         key: vec![0],
         old_is_whole: true,
     }

@@ -91,7 +91,8 @@ impl Fold {
             false => relation.columns.iter().map(place).collect::<Option<_>>().ok_or(unknown)?,
         };
         let (schema, relation) = (plan.schema.clone(), plan.relation.clone());
-        let plan = Plan { schema, relation, columns, key: Vec::new(), old_is_whole: plan.old_is_whole };
+        let (absent, old_is_whole) = (plan.absent.clone(), plan.old_is_whole);
+        let plan = Plan { schema, relation, columns, absent, key: Vec::new(), old_is_whole };
         Ok(Placed::Rows { table: *table, plan })
     }
 
@@ -129,6 +130,7 @@ impl Fold {
             schema: Arc::clone(current),
             relation,
             columns: Vec::new(),
+            absent: Vec::new(),
             key: Vec::new(),
             old_is_whole: false,
         };

@@ -11,10 +11,10 @@ use pgoutput::{Oid, ReplicaIdentity};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::plans::{Mapping, Planned};
-use super::{Fold, FoldError, FoldEvent, Table};
+use super::{Fold, FoldError, FoldEvent, GroupProblem, Table};
 use crate::change::{Plan, TableIndex};
 use crate::relation::{Shape, ShapeColumn, Target};
-use crate::schema::{Catalog, ColumnSpec, Evolution, TableSchema};
+use crate::schema::{Catalog, ColumnSpec, Evolution, History, TableSchema};
 
 /// What must be looked up before a relation's rows can go anywhere.
 #[derive(Default)]
@@ -76,9 +76,10 @@ impl Fold {
                 return;
             }
         }
-        missing
-            .columns
-            .extend([owner, oid].into_iter().filter(|relation| !self.columns.contains_key(relation)));
+        // Columns of a leaf that has its own are none of the table's.
+        let relations = if self.is_loose(owner) { [oid, oid] } else { [owner, oid] };
+        let unknown = relations.into_iter().filter(|relation| !self.columns.contains_key(relation));
+        missing.columns.extend(unknown);
     }
 
     /// A relation that was announced and is in no catalog that was read may be a leaf whose rows come under this name (T24).
@@ -97,7 +98,10 @@ impl Fold {
 
     /// Whether an old row of the relation that looks whole may not be: it comes from a leaf with another identity than FULL (T24).
     fn may_have_partial_leaf(&self, oid: Oid, owner: Oid) -> bool {
-        let is_leaf = |leaf: Oid| leaf != oid && (self.lineage.root_of(leaf) == oid || self.is_unknown(leaf));
+        let is_leaf = |leaf: Oid| {
+            let is_partition = self.lineage.root_of(leaf) == oid && !self.lineage.is_by_rule(leaf);
+            leaf != oid && (is_partition || self.is_unknown(leaf))
+        };
         oid == owner && self.keeps_before(owner) && self.partial.iter().any(|leaf| is_leaf(*leaf))
     }
 
@@ -117,6 +121,10 @@ impl Fold {
     fn take_catalog(&mut self, oid: Oid, owner: Oid, shape: &Shape) -> Catalog {
         let names = shape.columns.iter().map(|column| &*column.name);
         let of_relation = self.columns.remove(&oid).unwrap_or_default();
+        if self.is_loose(owner) {
+            let is_written = oid == owner || self.written.contains(&oid);
+            return Catalog::by_name(of_relation, if is_written { History::Written } else { History::New });
+        }
         if oid == owner {
             return Catalog::new(of_relation, None, names);
         }
@@ -142,6 +150,7 @@ impl Fold {
         }
         let mapping = self.mapping(oid, owner)?;
         let Mapping { table: index, columns, key } = &*mapping;
+        let told = self.told_by_name(oid, owner, *index);
         let table = self.table(*index);
         let own_name = (table.schema_name.as_str(), table.name.as_str());
         let leaf_name = self.lineage.name(oid).filter(|_| owner != oid);
@@ -152,7 +161,15 @@ impl Fold {
             self.events.push(FoldEvent::Orphan { oid, name: relation.to_string() });
         }
         let old_is_whole = !self.may_have_partial_leaf(oid, owner);
-        let plan = Plan { schema, relation, columns: columns.clone(), key: key.clone(), old_is_whole };
+        let mut absent = Plan::absent(&schema, columns);
+        for (index, text) in &mut absent {
+            *text = told.get(&*index).cloned();
+        }
+        let (columns, key) = (columns.clone(), key.clone());
+        if self.is_loose(owner) {
+            self.written.insert(oid);
+        }
+        let plan = Plan { schema, relation, columns, absent, key, old_is_whole };
         let number = self.plans.insert(Planned { table: *index, plan });
         let number = number.ok_or(FoldError::TooMany { what: "plans" })?;
         if owner == oid && self.lineage.has_leaves(oid) {
@@ -168,6 +185,57 @@ impl Fold {
         Ok(Target::Plan(number))
     }
 
+    /// What the name of a leaf says of all of its rows: texts, by the places of their columns in the table.
+    fn told_by_name(&mut self, oid: Oid, owner: Oid, table: TableIndex) -> FxHashMap<u32, Arc<str>> {
+        let mut told = FxHashMap::default();
+        let groups = if owner == oid { Vec::new() } else { self.groups(owner) };
+        if groups.is_empty() {
+            return told;
+        }
+        let patterns = &self.settings.patterns;
+        let values = |name| patterns.values(self.names(owner), name);
+        let values = self.lineage.telling_names(oid).find_map(values);
+        let values: FxHashMap<String, String> =
+            values.unwrap_or_default().into_iter().map(|(group, text)| (group.to_owned(), text)).collect();
+        for group in groups {
+            let shape = self.relations.shape(oid);
+            let is_own = shape.is_some_and(|shape| shape.columns.iter().any(|column| *column.name == *group));
+            let schema = &self.table(table).current;
+            let is_text = |at: &usize| {
+                schema.columns.get(*at).is_some_and(|column| {
+                    column.codec == ColumnSpec::of_group(&self.types, &group).resolved.codec
+                })
+            };
+            let place = schema.position(&group).filter(is_text).and_then(|at| u32::try_from(at).ok());
+            let problem = match (place, values.get(&group)) {
+                _ if is_own => GroupProblem::HasColumn,
+                (None, _) => GroupProblem::OtherType,
+                (Some(_), None) => GroupProblem::NotInName,
+                (Some(place), Some(text)) => {
+                    told.insert(place, Arc::from(text.as_str()));
+                    continue;
+                }
+            };
+            if self.group_problems.insert((table, group.clone(), problem)) {
+                let relation = self.lineage.name(oid).map(|(schema, name)| format!("{schema}.{name}"));
+                let relation = relation.unwrap_or_default();
+                self.events.push(FoldEvent::Group { table, relation, column: group, problem });
+            }
+        }
+        told
+    }
+
+    /// The columns that a table has by the patterns that lead to it.
+    fn groups(&self, owner: Oid) -> Vec<String> {
+        let groups = self.settings.patterns.groups_of(self.names(owner));
+        groups.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whether the leaves of a table have columns of their own, so that these are known by their names alone.
+    fn is_loose(&self, owner: Oid) -> bool {
+        self.lineage.is_loose(owner) || self.settings.patterns.lead_to(self.names(owner))
+    }
+
     /// Rows that come under the root's name hold, of an old row, what the leaf's identity has: that must be the root's key, or all.
     pub(super) fn compare_identity(&mut self, root: Oid, leaf: Oid) {
         let (Some(&table), Some(shape), Some(of_root)) =
@@ -175,6 +243,9 @@ impl Fold {
         else {
             return;
         };
+        if self.lineage.is_by_rule(leaf) {
+            return;
+        }
         // What a leaf was announced with before its columns were altered tells nothing; it is announced again before its
         // next row.
         let names = |shape: &Shape| -> FxHashSet<Box<str>> {
@@ -253,14 +324,21 @@ impl Fold {
         let shape = self.relations.shape(oid).ok_or(FoldError::UnknownRelation { relation: oid })?;
         let shape = Arc::clone(shape);
         let known = self.table_of.get(&owner).copied();
+        let groups = self.groups(owner);
         // A root has no twin to share with, and its word on the key counts for more than a leaf's.
         let is_leaf = owner != oid;
         if let Some(mapping) = known.filter(|_| is_leaf).and_then(|table| self.plans.mapping(shape.id, table))
         {
             return Ok(mapping);
         }
-        let specs = self.specs(owner, &shape);
-        let key = self.key(owner, &shape);
+        let has = |name: &str| shape.columns.iter().any(|column| *column.name == *name);
+        let mut specs: Vec<ColumnSpec> = groups
+            .iter()
+            .filter(|group| !has(group))
+            .map(|group| ColumnSpec::of_group(&self.types, group))
+            .collect();
+        specs.extend(self.specs(owner, &shape));
+        let key = self.key(oid, owner, &shape, &groups);
         let positions = positions(&shape, &key)?;
         let catalog = self.take_catalog(oid, owner, &shape);
         let table = match known {
@@ -295,10 +373,12 @@ impl Fold {
 
     /// What identifies a row of this shape, by Postgres names. FULL flags every column (T07), so there only
     /// the catalogs know the key; without one a row is identified by all that it holds.
-    fn key(&self, owner: Oid, shape: &Shape) -> Vec<String> {
-        let current = self.table_of.get(&owner).map(|&index| self.table(index).current.key.as_slice());
-        let current = current.unwrap_or_default();
+    /// What the names of leaves tell (`groups`) comes before it.
+    fn key(&self, oid: Oid, owner: Oid, shape: &Shape, groups: &[String]) -> Vec<String> {
         let has = |name: &str| shape.columns.iter().any(|column| *column.name == *name);
+        let current = self.table_of.get(&owner).map(|&index| self.table(index).current.key.as_slice());
+        let current = current.unwrap_or_default().iter().filter(|name| has(name) || !groups.contains(name));
+        let current: Vec<String> = current.cloned().collect();
         let mut primary = self.lineage.primary_key(owner);
         if primary.is_empty() {
             primary = self.lineage.primary_key(self.lineage.root_of(owner));
@@ -308,8 +388,14 @@ impl Fold {
         }
         if !primary.iter().all(|name| has(name)) {
             // The catalogs are of another time than the stream: the key of before, if it is still there.
-            primary =
-                current.iter().map(String::as_str).filter(|_| current.iter().all(|name| has(name))).collect();
+            primary = match current.is_empty() {
+                true => self.names_of_then(oid, shape, &primary).unwrap_or_default(),
+                false => current
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|_| current.iter().all(|name| has(name)))
+                    .collect(),
+            };
         }
         let flagged = || shape.columns.iter().filter(|column| column.is_identity).map(|column| &*column.name);
         let key: Vec<&str> = match shape.identity {
@@ -332,7 +418,38 @@ impl Fold {
         let same = |other: &[&str]| other.len() == key.len() && other.iter().all(|name| key.contains(name));
         let current: Vec<&str> = current.iter().map(String::as_str).collect();
         let ordered = [current, primary].into_iter().find(|known| same(known)).unwrap_or(key);
-        ordered.into_iter().map(str::to_owned).collect()
+        if ordered.is_empty() {
+            return Vec::new();
+        }
+        let told = groups.iter().map(String::as_str).filter(|group| !ordered.contains(group));
+        told.chain(ordered.iter().copied()).map(str::to_owned).collect()
+    }
+
+    /// What columns of now were called when the relation was announced with this shape (T28), where their neighbours tell: columns keep their
+    /// order for ever, and ADD puts new ones at the end, so that what stands between two others stood there under any name.
+    fn names_of_then<'s>(&self, oid: Oid, shape: &'s Shape, names: &[&str]) -> Option<Vec<&'s str>> {
+        let columns = self.columns.get(&oid)?.iter().filter(|facts| !facts.is_generated);
+        let now: Vec<&str> = columns.map(|facts| facts.name.as_str()).collect();
+        let then = |name: &str| shape.columns.iter().position(|column| *column.name == *name);
+        // Where those that kept their names stand now, and where they stood.
+        let kept = now.iter().enumerate().filter_map(|(at, name)| Some((at, then(name)?)));
+        let kept: Vec<(usize, usize)> = kept.collect();
+        if !kept.is_sorted_by_key(|(_, then)| *then) {
+            return None;
+        }
+        let name_of_then = |name: &&str| {
+            if let Some(kept) = then(name) {
+                return shape.columns.get(kept).map(|column| &*column.name);
+            }
+            let at = now.iter().position(|other| other == name)?;
+            let before = kept.iter().rfind(|(kept, _)| *kept < at);
+            let (begin_now, begin_then) = before.map_or((0, 0), |(now, then)| (now + 1, then + 1));
+            let (end_now, end_then) = *kept.iter().find(|(kept, _)| *kept > at)?;
+            let is_alike = end_now - begin_now == end_then - begin_then;
+            let column = shape.columns.get(begin_then + (at - begin_now)).filter(|_| is_alike)?;
+            Some(&*column.name)
+        };
+        names.iter().map(name_of_then).collect()
     }
 
     /// A root without a key may have leaves with one, whose columns are then all that its old rows hold (T25). They
@@ -359,10 +476,11 @@ impl Fold {
         is_leaf: bool,
         catalog: &Catalog,
     ) -> TableIndex {
-        let before = self.keeps_before(self.table(index).oid);
+        let owner = self.table(index).oid;
+        let (before, is_loose) = (self.keeps_before(owner), self.is_loose(owner));
         let current = &self.table(index).current;
         // One leaf without a key does not take the key of all others away.
-        let key = if is_leaf && key.is_empty() { current.key.clone() } else { key };
+        let key = if (is_leaf || is_loose) && key.is_empty() { current.key.clone() } else { key };
         let Some(Evolution { schema, stale }) = current.evolve(specs, &key, before, catalog) else {
             return index;
         };

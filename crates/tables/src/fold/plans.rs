@@ -80,7 +80,7 @@ impl Plans {
     /// The plans of a table go on under its new schema.
     pub(super) fn change_schema(&mut self, table: TableIndex, schema: &Arc<TableSchema>) {
         for planned in self.slots.iter_mut().flatten().filter(|planned| planned.table == table) {
-            planned.plan.schema = Arc::clone(schema);
+            planned.plan.extend_to(schema);
         }
         // A shape that comes anew must meet the new schema: what was dropped may be back.
         self.mappings.retain(|(_, of), _| *of != table);

@@ -8,7 +8,7 @@
 use crate::binary::{ArrayBinary, int16, take, uint32, whole, write};
 use crate::text::{self, Malformed, natural};
 
-/// Writes a `"char"` as Postgres 16 and later do. Before, a byte from 0x80 on came as it is, which is no text in UTF-8.
+/// Writes a `"char"` as Postgres 15 and later do. Before, a byte from 0x80 on came as it is, which is no text in UTF-8.
 pub(crate) fn char(bytes: &[u8], text: &mut Vec<u8>) -> Result<(), Malformed> {
     match whole(bytes)? {
         [0] => {}

@@ -16,6 +16,7 @@ fn leaf(oid: u32, name: &str, root: u32) -> LeafFacts {
         schema: "public".to_owned(),
         name: name.to_owned(),
         root: Oid(root),
+        link: Link::default(),
         replica_identity: ReplicaIdentity::Default,
     }
 }
@@ -140,4 +141,41 @@ fn a_hundred_thousand_leaves_cost_little() {
     }
     let bytes = lineage.heap_bytes();
     assert!(bytes < 100 * 100_000, "{bytes} bytes one by one");
+}
+
+#[test]
+fn a_root_without_a_key_goes_on_with_the_one_that_a_leaf_lent_it() {
+    let mut lineage = Lineage::default();
+    let by_rule = |oid, name, root| LeafFacts { link: Link::Rule, ..leaf(oid, name, root) };
+    let leaves = vec![by_rule(2, "orders_1", 10_500), by_rule(3, "events_1", 1)];
+    let roots = vec![root(10_500, "orders", &["id"]), root(1, "events", &["id"])];
+    learn(&mut lineage, roots, leaves, &[]);
+    assert!(lineage.is_loose(Oid(1)) && lineage.is_by_rule(Oid(2)) && !lineage.is_by_rule(Oid(1)));
+    // Another leaf has another key, and the root itself has none.
+    let again =
+        learn(&mut lineage, vec![root(10_500, "orders", &["at"]), root(1, "events", &[])], vec![], &[]);
+    assert!(!again.replan);
+    assert_eq!((lineage.primary_key(Oid(10_500)), lineage.primary_key(Oid(1))), (vec!["id"], vec!["id"]));
+    // A key of its own counts.
+    assert!(learn(&mut lineage, vec![root(1, "events", &["at"])], vec![], &[]).replan);
+    assert_eq!(lineage.primary_key(Oid(1)), ["at"]);
+    assert_eq!(lineage.root_named(("public", "orders")), Some(Oid(10_500)));
+}
+
+#[test]
+fn the_name_that_tells_is_that_of_the_leaf_as_it_was_or_of_what_lies_above() {
+    let mut lineage = Lineage::default();
+    let leaves = vec![
+        LeafFacts { link: Link::Rule, ..leaf(2, "orders_1", 10_500) },
+        LeafFacts { link: Link::Below(Oid(2)), ..leaf(3, "part", 10_500) },
+        // The second one of its name, and the table that has the root's.
+        LeafFacts { link: Link::Rule, ..leaf(4, "orders_1", 10_500) },
+        LeafFacts { link: Link::Rule, ..leaf(5, "orders", 10_500) },
+    ];
+    learn(&mut lineage, vec![root(10_500, "orders", &["id"])], leaves, &[]);
+    let names = |oid| lineage.telling_names(Oid(oid)).map(|(_, name)| name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(2), ["orders_1"]);
+    assert_eq!(names(3), ["part", "orders_1"]);
+    assert_eq!(names(4), ["orders_1", "orders_1_4"]);
+    assert_eq!(lineage.name(Oid(5)), Some(("public", "orders_5")));
 }

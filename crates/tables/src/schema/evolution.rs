@@ -22,6 +22,18 @@ pub struct Catalog {
     pub agrees: bool,
     /// The announced relation is the table itself, so that its columns are in the table's order.
     pub is_of_table: bool,
+    /// The announced relation has columns of its own, which are known by their names alone: neither their numbers nor their order nor what is
+    /// missing says anything of the table's.
+    pub by_name: Option<History>,
+}
+
+/// Whether the lake may have rows of a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// It has none.
+    New,
+    /// It may have some, so that a column that is new to the table may be new to them.
+    Written,
 }
 
 impl Catalog {
@@ -42,7 +54,12 @@ impl Catalog {
         let agrees = attnums.is_some_and(|attnums| {
             attnums.is_sorted() && !of_relation.iter().any(|facts| is_missing(facts, &attnums))
         });
-        Catalog { agrees, is_of_table: of_leaf.is_none(), columns }
+        Catalog { agrees, is_of_table: of_leaf.is_none(), columns, by_name: None }
+    }
+
+    /// Of the columns of a relation that has its own.
+    pub fn by_name(columns: Vec<ColumnFacts>, history: History) -> Catalog {
+        Catalog { columns, by_name: Some(history), ..Catalog::default() }
     }
 
     fn of(&self, name: &str) -> Option<&ColumnFacts> {
@@ -75,6 +92,8 @@ pub enum StaleReason {
     AddedWithDefault,
     /// The column's type changed, which rewrote older rows without a change of theirs (T40).
     TypeChanged,
+    /// The column is of the key now, or was of it until now: rows from before are told apart by another key.
+    KeyChanged,
     /// The column came when the catalogs had moved on already, so that they do not tell what older rows have.
     Unclear,
 }
@@ -85,6 +104,7 @@ impl StaleReason {
         match self {
             StaleReason::AddedWithDefault => "added with a default",
             StaleReason::TypeChanged => "its type changed",
+            StaleReason::KeyChanged => "the key changed, so that rows of before are not superseded",
             StaleReason::Unclear => "what older rows have is unclear",
         }
     }
@@ -103,7 +123,8 @@ impl TableSchema {
         catalog: &Catalog,
     ) -> Option<Evolution> {
         let is_laid_out_so = self.before == before && same_members(&self.key, key);
-        if catalog.columns.is_empty() && self.fits(columns) && is_laid_out_so {
+        let tells_nothing = catalog.columns.is_empty() || catalog.by_name.is_some();
+        if tells_nothing && self.fits(columns) && is_laid_out_so {
             return None;
         }
         let mut step = Step {
@@ -115,14 +136,30 @@ impl TableSchema {
         };
         step.rename_and_end();
         columns.iter().for_each(|spec| step.place(spec));
-        let Step { mut next, stale, .. } = step;
+        let Step { mut next, mut stale, .. } = step;
         let is_same = next.columns.iter().map(Column::told).eq(self.columns.iter().map(Column::told));
         if is_same && is_laid_out_so {
             return None;
         }
+        stale.extend(self.key_changed(&next));
         next.id = self.id.saturating_add(1);
         next.number_elements();
         Some(Evolution { schema: next, stale })
+    }
+
+    /// The columns of another key than before. Renamed columns are the same key, and rows without a key have all that a key needs.
+    fn key_changed(&self, next: &TableSchema) -> Vec<Stale> {
+        let renamed = |name: &String| {
+            let column = self.position(name).and_then(|at| next.columns.get(at));
+            column.map_or(name, |column| &column.source_name).clone()
+        };
+        let former: Vec<String> = self.key.iter().map(renamed).collect();
+        if former.is_empty() || same_members(&former, &next.key) {
+            return Vec::new();
+        }
+        let columns = if next.key.is_empty() { &former } else { &next.key };
+        let stale = |name: &String| Stale { column: name.clone(), reason: StaleReason::KeyChanged };
+        columns.iter().map(stale).collect()
     }
 
     /// The first version of a table, with what the catalogs say of its columns.
@@ -181,6 +218,9 @@ struct Step<'s> {
 impl Step<'_> {
     /// Gives columns that were renamed their new names, so that their values go on in the same column, and ends those that are gone.
     fn rename_and_end(&mut self) {
+        if self.catalog.by_name.is_some() {
+            return;
+        }
         let matches = self.matches();
         self.end_removed(&matches);
         // A name may go from one column to another (a swap), so all of them are given at once.
@@ -403,6 +443,7 @@ impl Step<'_> {
         let missing = facts.and_then(|facts| facts.missing.clone()).filter(|_| !is_type_change);
         let reason = match facts {
             _ if is_type_change => Some(StaleReason::TypeChanged),
+            None if self.catalog.by_name.is_some() => self.reason_by_name(spec),
             None => Some(StaleReason::Unclear),
             Some(facts) if facts.has_default || facts.missing.is_some() => {
                 Some(StaleReason::AddedWithDefault)
@@ -417,6 +458,23 @@ impl Step<'_> {
         if let Some(column) = self.next.columns.last_mut() {
             column.ordinal = ordinal.unwrap_or(column.ordinal);
             (column.attnum, column.initial_default, column.came_later) = (attnum, missing, !is_type_change);
+        }
+    }
+
+    /// A column that a relation has for itself says nothing of the rows of others. Rows of its own may be older than the column, or have it under
+    /// the name of one that is missing now.
+    fn reason_by_name(&self, spec: &ColumnSpec) -> Option<StaleReason> {
+        if self.catalog.by_name == Some(History::New) {
+            return None;
+        }
+        let may_be_old =
+            |(at, column): (usize, &Column)| column.codec == spec.resolved.codec && !self.is_announced(at);
+        match self.catalog.of(&spec.name) {
+            Some(facts) if facts.has_default || facts.missing.is_some() => {
+                Some(StaleReason::AddedWithDefault)
+            }
+            Some(_) if !self.live().any(may_be_old) => None,
+            Some(_) | None => Some(StaleReason::Unclear),
         }
     }
 

@@ -491,7 +491,7 @@ impl Codec {
     }
 
     /// Whether such a type is it, or is somewhere in it.
-    fn has(&self, is_meant: &dyn Fn(&Codec) -> bool) -> bool {
+    pub fn has(&self, is_meant: &dyn Fn(&Codec) -> bool) -> bool {
         is_meant(self)
             || match self {
                 Codec::Array(part) | Codec::Range(part) | Codec::Multirange(part) => part.has(is_meant),

@@ -16,6 +16,15 @@ mod old_rows;
 mod omissions;
 mod rows;
 mod source_side;
+mod standbys;
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct CheckArgs {
+    /// A standby that may be promoted, as a libpq URL: whether the lake would go on from there (Postgres 17 and newer). May be repeated
+    #[arg(long, value_name = "URL")]
+    pub standby: Vec<String>,
+}
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,11 +124,11 @@ fn document(check: &Check) -> Value {
 }
 
 /// Looks at everything.
-pub(super) async fn run(config: &Config) -> Result<Answer> {
+pub(super) async fn run(args: &CheckArgs, config: &Config) -> Result<Answer> {
     let mut report = Report::default();
     look_at_spool(&mut report, config);
     let log = Box::pin(lake_side::look(&mut report, config)).await;
-    Box::pin(source_side::look(&mut report, config, log)).await;
+    Box::pin(source_side::look(&mut report, args, config, log)).await;
     Ok(report.answer())
 }
 

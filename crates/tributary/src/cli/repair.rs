@@ -7,7 +7,7 @@
 //! Fails: `SourceHalted` when the slot has moved past the cut's beginning: then voiding it would lose rows.
 
 use lake::log::{Entry, EntryKind, Event};
-use lake::publish;
+use lake::{publish, watermark};
 use serde_json::json;
 
 use super::Answer;
@@ -28,11 +28,18 @@ pub(super) async fn run(config: &Config) -> Result<Answer> {
     let Some(missing) = publish::first_missing(store, &entry).await? else {
         return nothing("every file of the last cut is there, or can still be published");
     };
+    if watermark::stands_for(store, entry.seq).await? {
+        return nothing(&format!(
+            "the last cut was published, and {missing} is gone since; `tributary fsck` names what is lost, and the resync that heals it"
+        ));
+    }
     let sql = connect_sql(&config.source_options()?).await?;
     offline::refuse_while_active(&sql, &state.slot).await?;
     refuse_moved_slot(&sql, &state.slot, &entry).await?;
     publish::abort_entry(store, &entry).await?;
     let deleted = publish::delete_published(store, &entry).await?;
+    // A schema version counts from its entry on, void or not, so that no later entry has it again.
+    publish::publish_schemas(store, &entry).await?;
     let reason = format!("{missing} was neither published nor uploaded any more");
     let event = Event::Void { seq: entry.seq, reason };
     offline::append(store, &mut state, EntryKind::Void, entry.from_lsn, vec![event]).await?;

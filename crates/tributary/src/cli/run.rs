@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::pipeline::{self, Until};
 use crate::status::{Shared, VERSION};
+use crate::supervisor::Supervisor;
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,6 +55,14 @@ pub(super) async fn run(args: &RunArgs, config: &Config, bars: Option<MultiProgr
 async fn serve(until: Until, config: &Config, shared: &Arc<Shared>) -> Result<()> {
     let (stop, shutdown) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    let supervisor = Supervisor::from_environment();
+    if let Some(supervisor) = supervisor.clone() {
+        let following = supervisor.follow(Arc::clone(shared), shutdown.clone());
+        tasks.spawn(async move {
+            following.await;
+            Ok(())
+        });
+    }
     tasks.spawn(obey_signals(stop)?);
     if let Some(listener) = http::bind(&config.http.listen).await? {
         info!(version = VERSION, listen = config.http.listen, "started");
@@ -62,13 +71,17 @@ async fn serve(until: Until, config: &Config, shared: &Arc<Shared>) -> Result<()
         info!(version = VERSION, "started, without HTTP");
     }
     let pipeline = Box::pin(pipeline::run(config, Arc::clone(shared), until, shutdown));
-    tokio::select! {
+    let outcome = tokio::select! {
         outcome = pipeline => outcome,
-        // Neither ends by itself: a task that does must not be missed.
+        // None ends by itself: a task that does must not be missed.
         Some(ended) = tasks.join_next() => {
             ended.map_err(|error| Error::bug("a task of the daemon ended").caused_by(error))?
         }
+    };
+    if let (Some(supervisor), Err(error)) = (&supervisor, &outcome) {
+        supervisor.ended(&format!("{}: {}", error.kind().label().replace('_', " "), error.chain()));
     }
+    outcome
 }
 
 /// A task that ends only with the process.

@@ -6,6 +6,8 @@
 //! Holds: with `--apply` only what is missing is created; repeated, nothing changes.
 //! Fails: `SourceHalted` when slot and log do not belong together; `Config` when the role may not do it.
 
+use std::time::Duration;
+
 use lake::log;
 use serde_json::{Value, json};
 
@@ -15,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::pipeline::offline;
 use crate::pipeline::{self, bootstrap, publication};
 use crate::source::sql::Sql;
-use crate::source::{ConnectOptions, connect_sql, slot};
+use crate::source::{ConnectOptions, Session, catalog, connect_sql, slot, standby};
 
 mod identity;
 mod plan;
@@ -116,16 +118,21 @@ async fn apply(
     for step in plan.steps.iter().filter(|step| step.state == plan::StepState::Administrator) {
         said.push(format!("needs an administrator: {}\n  {}", step.title, step.sql.join("\n  ")));
     }
-    let missing = plan.steps.iter().filter(|step| step.state == plan::StepState::Missing);
+    let missing: Vec<_> = plan.steps.iter().filter(|step| step.state == plan::StepState::Missing).collect();
     let mut created = Vec::new();
     let mut has_published = false;
+    let writer = if missing.is_empty() { None } else { writer(config, sql, &missing).await? };
     for step in missing {
         for statement in &step.sql {
-            sql.execute(&step.title, statement).await.map_err(|error| may_not(error, statement))?;
+            let writer = writer.as_ref().unwrap_or(sql);
+            writer.execute(&step.title, statement).await.map_err(|error| may_not(error, statement))?;
         }
         said.push(format!("created: {}", step.title));
         created.push(step.title.clone());
         has_published |= step.name == "publication";
+    }
+    if let Some(writer) = &writer {
+        replayed(writer, sql).await?;
     }
     let done = bootstrap::create(store.as_ref(), config, options, sql, args.adopt_slot).await?;
     if let Some(lsn) = done.slot_created {
@@ -137,7 +144,9 @@ async fn apply(
     if done.log_created {
         said.push(format!("created: the log of the lake at {}", store.url()));
     }
-    if done == bootstrap::Done::default() && created.is_empty() {
+    let kept_by_standbys = keep_at_standbys(config, options, sql).await?;
+    said.extend(kept_by_standbys.clone());
+    if done == bootstrap::Done::default() && created.is_empty() && kept_by_standbys.is_none() {
         said.push("everything is there already; nothing was changed".to_owned());
     }
     let mut text = said.join("\n");
@@ -155,6 +164,49 @@ async fn apply(
         "steps": steps(plan), "warnings": warnings(plan),
     });
     Ok(Answer::new(text, document))
+}
+
+/// A session with the server that can be written to, if the source is a standby.
+async fn writer(config: &Config, sql: &Sql, missing: &[&plan::Step]) -> Result<Option<Sql>> {
+    if !catalog::server(sql).await?.in_recovery {
+        return Ok(None);
+    }
+    if let Some(primary) = config.primary_options()? {
+        return connect_sql(&primary).await.map(Some);
+    }
+    let statements: Vec<&str> = missing.iter().flat_map(|step| &step.sql).map(String::as_str).collect();
+    Err(Error::config("the source is a standby, at which nothing can be created").hint(format!(
+        "set `source.primary_url`, or run this on the primary, then `tributary setup --apply` again:\n{}",
+        statements.join("\n")
+    )))
+}
+
+/// What was created at the primary has to be there before a slot of the standby is made (T51).
+async fn replayed(writer: &Sql, sql: &Sql) -> Result<()> {
+    let Some(lsn) = catalog::written_lsn(writer).await? else { return Ok(()) };
+    tokio::time::timeout(REPLAY_WAIT, standby::wait_for_replay(sql, lsn)).await.unwrap_or_else(|_elapsed| {
+        Err(Error::transient(format!("the standby has not replayed {lsn} of its primary within {} s", REPLAY_WAIT.as_secs()))
+            .hint("does it follow `source.primary_url`, and is its replay paused or delayed? then `tributary setup --apply` again"))
+    })
+}
+
+/// A slot that was made without FAILOVER is given it; says so. `None` if there is nothing to do, or it cannot be done.
+async fn keep_at_standbys(config: &Config, options: &ConnectOptions, sql: &Sql) -> Result<Option<String>> {
+    let server = catalog::server(sql).await?;
+    let name = &config.source.slot;
+    if !config.source.failover || server.in_recovery || server.version < bootstrap::FIRST_WITH_FAILOVER {
+        return Ok(None);
+    }
+    match slot::slot(sql, name).await? {
+        Some(found) if found.failover == Some(false) && !found.active => {
+            Session::connect(options).await?.alter_slot_to_failover(name).await?;
+            Ok(Some(format!(
+                "changed: standbys with sync_replication_slots keep a copy of slot `{name}` (FAILOVER)"
+            )))
+        }
+        // `check` says what is to be done while it is in use.
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Records the publications as they are now, once a person has looked at them.
@@ -225,6 +277,7 @@ fn warnings_text(plan: &Plan) -> String {
 }
 
 const BROKEN_SHOWN: usize = 50;
+const REPLAY_WAIT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,8 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use lake::layout;
-use lake::log;
 use lake::store::Store;
-use lake::watermark::Watermark;
+use lake::{log, watermark};
 use pgoutput::Lsn;
 
 use super::{Answer, print, text};
@@ -19,10 +17,11 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::pipeline;
-use crate::source::{connect_sql, slot};
+use crate::source::{connect_sql, held, slot};
 use crate::status::{
     Document, Positions, SlotStatus, SnapshotStatus, SnapshotTable, State, TABLE_NEEDS_RESYNC, TableStatus,
 };
+use crate::wal_budget::{Budget, Level};
 
 /// Arguments of `status`.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -46,7 +45,15 @@ pub(super) async fn run(args: &StatusArgs, config: &Config, json: bool) -> Resul
     }
     let document = match from_daemon(config).await {
         Some(document) => document,
-        None => from_log(config).await?,
+        None => tokio::time::timeout(LOG_TIMEOUT, Box::pin(from_log(config))).await.unwrap_or_else(
+            |_elapsed| {
+                let limit = LOG_TIMEOUT.as_secs();
+                let (listen, lake) = (&config.http.listen, &config.lake.url);
+                Err(Error::transient(format!(
+                    "no daemon answers at `{listen}`, and the lake at {lake} did not within {limit} s"
+                )))
+            },
+        )?,
     };
     let text = render(&document, is_terminal);
     let json = serde_json::to_value(&document)
@@ -97,29 +104,36 @@ async fn from_log(config: &Config) -> Result<Document> {
         })
         .collect();
     document.snapshot = SnapshotStatus::of(state.snapshots.values().map(SnapshotTable::logged).collect());
+    document.rows = document.tables.iter().map(|table| table.rows).sum();
     document.tables.sort_by(|a, b| a.table.cmp(&b.table));
     // The server may be down as well; what the log says is still worth having.
-    if let Ok(Ok(Some(slot))) =
-        tokio::time::timeout(SLOT_TIMEOUT, Box::pin(slot_of(config, &state.slot))).await
-    {
-        document.positions.confirmed = slot.confirmed_flush.unwrap_or_default();
-        document.slot = slot;
-    }
+    let budget_bytes = config.source.wal_budget();
+    document.slot = match tokio::time::timeout(SLOT_TIMEOUT, Box::pin(slot_of(config, &state.slot))).await {
+        Ok(Ok(slot)) => SlotStatus { budget_bytes, ..slot },
+        Ok(Err(_)) | Err(_) => SlotStatus { budget_bytes, ..SlotStatus::unknown(&state.slot) },
+    };
+    document.positions.confirmed = document.slot.confirmed_flush.unwrap_or_default();
     Ok(document)
 }
 
 /// Everything that is logged, unless the last cut was logged and its daemon ended before all of its files were visible.
 async fn published(store: &dyn Store, state: &log::State) -> Result<Lsn> {
     let Some(cut) = &state.last_cut else { return Ok(state.to_lsn) };
-    let found = store.get(layout::WATERMARK).await.map_err(lake::Error::from)?;
-    let watermark: Option<Watermark> = found.and_then(|object| serde_json::from_slice(&object.bytes).ok());
-    let is_published = watermark.is_some_and(|watermark| watermark.seq >= cut.seq);
+    let is_published = watermark::stands_for(store, cut.seq).await?;
     Ok(if is_published { state.to_lsn } else { cut.from_lsn })
 }
 
-async fn slot_of(config: &Config, name: &str) -> Result<Option<SlotStatus>> {
+async fn slot_of(config: &Config, name: &str) -> Result<SlotStatus> {
     let sql = connect_sql(&config.source_options()?).await?;
-    Ok(slot::slot(&sql, name).await?.map(|slot| SlotStatus::of(name, &slot)))
+    let Some(found) = slot::slot(&sql, name).await? else {
+        return Ok(SlotStatus { invalidation: Some(MISSING.to_owned()), ..SlotStatus::unknown(name) });
+    };
+    let holders = held::holders(&sql, config.primary_options()?.as_ref(), name).await?;
+    let budget = config.source.wal_budget();
+    let level =
+        budget.map_or(Level::Calm, |bytes| Budget::new(bytes).level(found.retained_bytes.unwrap_or(0)));
+    let status = SlotStatus::of(name, &found).held(budget, &found, &holders, None);
+    Ok(SlotStatus { level, ..status })
 }
 
 fn render(document: &Document, bars: bool) -> String {
@@ -137,6 +151,26 @@ fn render(document: &Document, bars: bool) -> String {
     if let Some(retained) = document.slot.retained_bytes {
         let status = document.slot.wal_status.as_deref().unwrap_or("unknown");
         lines.push(("slot", format!("keeps {} of log ({status})", text::bytes(retained))));
+    }
+    if let Some(budget) = document.slot.budget_bytes.filter(|bytes| *bytes > 0)
+        && let Some(retained) = document.slot.retained_bytes
+    {
+        let percent = u128::from(retained) * 100 / u128::from(budget);
+        let level = document.slot.level.label();
+        lines.push(("budget", format!("{percent} % of {} ({level})", text::bytes(budget))));
+    }
+    for held in &document.slot.held {
+        let bytes = held.bytes.map_or_else(String::new, |bytes| format!("{}, ", text::bytes(bytes)));
+        lines.push(("held by", format!("{bytes}{held}")));
+    }
+    if let Some(frees) = document.slot.drop_frees_bytes {
+        let what = match frees {
+            0 => "would free nothing: another slot keeps as much".to_owned(),
+            frees => {
+                format!("would free at most {}, and the lake could not be continued", text::bytes(frees))
+            }
+        };
+        lines.push(("teardown", what));
     }
     if let Some(reason) = &document.slot.invalidation {
         lines.push(("slot", format!("lost: {reason}")));
@@ -157,6 +191,9 @@ fn render(document: &Document, bars: bool) -> String {
         out.push_str("\nlast errors\n");
         for error in document.errors.iter().rev().take(ERRORS_SHOWN) {
             out.push_str(&format!("  {}  {}: {}\n", error.at, error.kind, error.error));
+            if let Some(hint) = &error.hint {
+                out.push_str(&format!("    {hint}\n"));
+            }
         }
     }
     out
@@ -232,6 +269,10 @@ fn reasons(table: &TableStatus) -> String {
     reasons.collect::<Vec<_>>().join(", ")
 }
 
+/// Of a store that works, whatever the log has to be read.
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+/// Why a lake cannot be continued whose slot nobody has.
+const MISSING: &str = "it does not exist; `tributary check` says what can be done";
 const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
 const ERRORS_SHOWN: usize = 5;
 const SNAPSHOTS_SHOWN: usize = 40;
@@ -265,6 +306,7 @@ mod tests {
             at: "2026-08-01T00:00:00.000000Z".to_owned(),
             kind: "transient".to_owned(),
             error: "the server is gone".to_owned(),
+            hint: Some("start it".to_owned()),
         });
         assert_eq!(
             render(&document, false),
@@ -281,7 +323,8 @@ mod tests {
              public.orders  12,345      3  2.0 KiB  needs resync: price (its type changed)\n\
              \n\
              last errors\n  \
-             2026-08-01T00:00:00.000000Z  transient: the server is gone\n"
+             2026-08-01T00:00:00.000000Z  transient: the server is gone\n    \
+             start it\n"
         );
     }
 

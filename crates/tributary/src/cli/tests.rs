@@ -9,9 +9,19 @@ fn the_arguments_are_well_formed() {
 
 #[test]
 fn every_command_takes_json_and_config() {
-    for command in
-        ["run", "check", "setup", "status", "inspect state", "repair", "resync public.*", "teardown", "demo"]
-    {
+    for command in [
+        "run",
+        "check",
+        "setup",
+        "status",
+        "inspect state",
+        "verify public.* --at 0/1 --max-rate 5MiB",
+        "fsck --deep",
+        "repair",
+        "resync public.*",
+        "teardown",
+        "demo",
+    ] {
         let mut words = vec!["tributary"];
         words.extend(command.split(' '));
         words.extend(["--json", "-c", "x.toml"]);
@@ -26,7 +36,7 @@ fn every_command_takes_json_and_config() {
 
 #[test]
 fn what_is_not_there_is_not_offered() {
-    for command in ["verify", "fsck", "adopt", "sql"] {
+    for command in ["adopt", "sql"] {
         assert!(Cli::try_parse_from(["tributary", command]).is_err(), "{command}");
     }
 }
@@ -58,4 +68,23 @@ fn an_error_prints_its_causes_and_its_hint() {
             "hint": "is it running?", "exit_code": 2
         }})
     );
+}
+
+#[test]
+fn every_command_and_argument_says_what_it_is() {
+    let mut command = Cli::command();
+    command.build();
+    let mut waiting = vec![command];
+    while let Some(command) = waiting.pop() {
+        assert!(command.get_about().is_some(), "`{}` has no help", command.get_name());
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_help().is_some(),
+                "`{}` of `{}` has no help",
+                argument.get_id(),
+                command.get_name()
+            );
+        }
+        waiting.extend(command.get_subcommands().filter(|command| command.get_name() != "help").cloned());
+    }
 }

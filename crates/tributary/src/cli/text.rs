@@ -5,6 +5,8 @@
 //! Holds: output is the same for the same input.
 //! Fails: never.
 
+use crate::config::ByteSize;
+
 /// Rows under a header, in columns; the first is aligned to the left, the others by `right`.
 pub(super) fn columns(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|name| name.chars().count()).collect();
@@ -30,7 +32,7 @@ pub(super) fn columns(header: &[&str], right: &[usize], rows: &[Vec<String>]) ->
 }
 
 /// `1,234,567`
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -43,20 +45,12 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// `12.3 MiB`
-pub(super) fn bytes(bytes: u64) -> String {
-    let units = [("TiB", 40_u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.iter().find(|(_, shift)| bytes >> shift > 0) {
-        Some((unit, shift)) => {
-            // One decimal in integers: the tenths of what is left over.
-            let tenths = (u128::from(bytes) * 10) >> shift;
-            format!("{}.{} {unit}", tenths / 10, tenths % 10)
-        }
-        None => format!("{bytes} B"),
-    }
+pub(crate) fn bytes(bytes: u64) -> String {
+    ByteSize::new(bytes).rounded()
 }
 
 /// `1 h 2 min`
-pub(super) fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
     match (hours, minutes) {
         (0, 0) => format!("{seconds} s"),

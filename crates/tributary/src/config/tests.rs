@@ -1,3 +1,5 @@
+mod reference;
+
 use super::*;
 
 const DOCUMENTED: &str = include_str!("../../../../config/tributary.toml");
@@ -190,8 +192,28 @@ fn what_types_cannot_forbid_is_placed() {
             "t.toml:8:19: `open_partitions` is not between 1 and 1000",
         ),
         (
-            "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"b.c\"",
-            "t.toml:5:1: folding tables by the pattern of their name is not in this version yet",
+            "[[partitions.pattern]]\nmatch = \"a(\"\ninto = \"b.c\"",
+            "t.toml:6:9: `a(` is not a regular expression: unclosed group",
+        ),
+        (
+            "[[partitions.pattern]]\nmatch = \"a\"\ninto = \"c\"",
+            "t.toml:7:8: `c` is not a schema.table, for example public.orders",
+        ),
+        (
+            "[[partitions.pattern]]\nmatch = \"a.b\"\ninto = \"x.y\"\n[[partitions.pattern]]\nmatch = \"x.y\"\ninto = \"p.q\"",
+            "t.toml:7:8: `x.y` is itself a leaf, of p.q by another pattern",
+        ),
+        (
+            "[[partitions.pattern]]\nmatch = \"a.b\"\ninto = \"x.y\"\n[[partitions.pattern]]\nmatch = \"a.b\"\ninto = \"x.y\"",
+            "t.toml:9:9: `a.b` is there twice",
+        ),
+        (
+            "[partitions]\nfold = \"none\"\ninherit = [\"a.b\"]",
+            "t.toml:7:11: `partitions.inherit` folds nothing where `partitions.fold` is \"none\"",
+        ),
+        (
+            "[partitions]\ninherit = [\"events\"]",
+            "t.toml:6:11: glob `events` has too few dots; write schema.table, for example public.orders or *.orders",
         ),
     ];
     for (rest, message) in cases {
@@ -382,7 +404,7 @@ fn sizes_and_durations_read_and_print() {
 fn a_password_in_the_url_is_warned_of_and_never_printed() {
     for url in [
         "postgresql://cdc:hunter2@db/shop",
-        "postgresql://cdc@db/shop?user=x&password=hunter2&sslmode=require",
+        "postgresql://cdc@db/shop?user=x&password=hunter2&sslmode=verify-full",
     ] {
         let text = format!("[source]\nurl = \"{url}\"\n[lake]\nurl = \"s3://b\"");
         let config = parse(&text).expect("it is valid");
@@ -426,6 +448,31 @@ fn a_snapshot_reads_where_catalogs_are_read_unless_it_is_told_where() {
 }
 
 #[test]
+fn a_wal_budget_has_a_bound_and_a_policy() {
+    let source = |keys: &str| {
+        let text = format!("[source]\nurl = \"postgresql://cdc@db/shop\"\n{keys}[lake]\nurl = \"s3://b\"\n");
+        parse(&text).map(|config| (config.source.wal_budget(), config.source.on_wal_budget))
+    };
+    assert_eq!(source("").ok(), Some((None, OnWalBudget::Halt)));
+    let both = source("wal_budget = \"50GiB\"\non_wal_budget = \"drop-slot\"\n");
+    assert_eq!(both.ok(), Some((Some(50 << 30), OnWalBudget::DropSlot)));
+    assert!(source("wal_budget = \"63MiB\"\n").is_err());
+    let without = source("on_wal_budget = \"drop-slot\"\n").expect_err("it has no effect");
+    assert!(without.chain().contains("has no effect"), "{without:?}");
+    assert!(source("wal_budget = \"50GiB\"\non_wal_budget = \"drop_slot\"\n").is_err());
+}
+
+#[test]
+fn a_source_that_is_a_standby_has_a_primary_with_the_same_password_file() {
+    let text = "[source]\nurl = \"postgresql://cdc@standby/shop\"\nprimary_url = \"postgresql://cdc:secret@primary/shop\"\n[lake]\nurl = \"s3://b\"\n";
+    let config = parse(text).expect("it is valid");
+    let primary = config.primary_options().expect("a URL").map(|options| options.address());
+    assert_eq!(primary.as_deref(), Some("primary:5432/shop"));
+    assert!(config.warnings().iter().any(|warning| warning.contains("`source.primary_url`")));
+    assert_eq!(with("").expect("it is valid").primary_options().expect("none"), None);
+}
+
+#[test]
 fn the_last_override_that_matches_counts() {
     let text = "[[tables.override]]\nmatch = \"public.*\"\ninsert_only = true\npartition_by = [\"day(at)\"]\nopen_partitions = 7\n\
                 [[tables.override]]\nmatch = \"public.o*\"\npartition_by = []\n\
@@ -441,6 +488,22 @@ fn the_last_override_that_matches_counts() {
     assert_eq!(
         (by, of_other.open_max),
         (vec!["bucket(4, id)".to_owned(), "identity(region)".to_owned()], 100)
+    );
+}
+
+#[test]
+fn a_table_that_two_patterns_claim_is_placed() {
+    let text = "[[partitions.pattern]]\nmatch = 'public\\.o.*'\ninto = \"public.all\"\n\
+                [[partitions.pattern]]\nmatch = '.*\\.orders_\\d+'\ninto = \"sales.orders\"\n";
+    let folding = with(text).unwrap().partitions.folding(None).unwrap();
+    let target =
+        |name| folding.pattern_of("public", name).map(|found| found.map(|found| found.target().1.to_owned()));
+    assert_eq!(target("other").unwrap().as_deref(), Some("all"));
+    assert_eq!(target("events").unwrap(), None);
+    let error = target("orders_1").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "t.toml:8:1: public.orders_1 matches two patterns, that of public.all and that of sales.orders"
     );
 }
 
@@ -471,4 +534,70 @@ fn each_policy_of_a_table_is_that_of_the_last_override_that_has_it() {
     assert!(
         config.tables.layouts().expect("they are globs").of(std::iter::once(("public", "orders"))).is_some()
     );
+}
+
+#[test]
+fn without_a_word_only_this_host_is_answered() {
+    let listen: std::net::SocketAddr = Config::default().http.listen.parse().expect("an address");
+    assert!(listen.ip().is_loopback(), "{listen}");
+}
+
+#[test]
+fn who_can_be_listened_to_on_the_way_is_told() {
+    let warnings = |source: &str, endpoint: &str| {
+        let endpoint =
+            if endpoint.is_empty() { String::new() } else { format!("endpoint = \"{endpoint}\"\n") };
+        let text = format!("[source]\nurl = \"{source}\"\n[lake]\nurl = \"s3://b\"\n[lake.s3]\n{endpoint}");
+        parse(&text).expect("it is valid").warnings()
+    };
+    for safe in [
+        "postgresql://c@db",
+        "postgresql://c@db?sslmode=verify-ca",
+        "postgresql://c@127.0.0.1?sslmode=disable",
+        "postgresql:///d?user=c&host=/run",
+    ] {
+        assert_eq!(warnings(safe, "https://s3"), Vec::<String>::new(), "{safe}");
+    }
+    for mode in ["disable", "allow", "prefer", "require"] {
+        let told = warnings(&format!("postgresql://c@db?sslmode={mode}"), "");
+        assert!(
+            matches!(told.as_slice(), [one] if one.contains("source.url") && one.contains("verify-full")),
+            "{told:?}"
+        );
+    }
+    for (endpoint, is_told) in [
+        ("http://minio:9000", true),
+        ("http://127.0.0.1:9000", false),
+        ("http://[::1]:9000/x", false),
+        ("http://localhost", false),
+        ("https://minio", false),
+    ] {
+        assert_eq!(!warnings("postgresql://c@db", endpoint).is_empty(), is_told, "{endpoint}");
+    }
+}
+
+#[test]
+fn tokens_of_rds_take_no_other_password() {
+    let by_iam = |url: &str| {
+        let config =
+            parse(&format!("[source]\nauth = \"rds-iam\"\nurl = \"{url}\"\n[lake]\nurl = \"s3://b\"\n"));
+        config.expect("it is valid").source_options()
+    };
+    assert_eq!(by_iam("postgresql://c@db").expect("options").credentials, crate::source::Credentials::RdsIam);
+    let error = by_iam("postgresql://c:hunter2@db").expect_err("two passwords");
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[test]
+fn no_configuration_prints_its_password() {
+    for url in [
+        "postgresql://c:hunter2@db",
+        "postgresql://c:hun/hunter2@db",
+        "postgresql://c@db?x=1&password=hunter2",
+        "postgresql://c:a?hunter2@db",
+        "hunter2",
+    ] {
+        let config = Config { source: Source { url: url.into(), ..Source::default() }, ..Config::default() };
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
 }

@@ -13,11 +13,31 @@ use lake::transform::PartitionBy;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::source::ConnectOptions;
+
 /// A number of bytes, written `128MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(u64);
 
 impl ByteSize {
+    /// So many bytes.
+    pub const fn new(bytes: u64) -> ByteSize {
+        ByteSize(bytes)
+    }
+
+    /// As people read it, with one decimal: `12.3 MiB`.
+    pub fn rounded(self) -> String {
+        let units = [("TiB", 40_u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        match units.iter().find(|(_, shift)| self.0 >> shift > 0) {
+            Some((unit, shift)) => {
+                // One decimal in integers: the tenths of what is left over.
+                let tenths = (u128::from(self.0) * 10) >> shift;
+                format!("{}.{} {unit}", tenths / 10, tenths % 10)
+            }
+            None => format!("{} B", self.0),
+        }
+    }
+
     /// Multiples of 2^10 bytes.
     pub const fn kibibytes(count: u64) -> ByteSize {
         ByteSize(count << 10)
@@ -157,7 +177,7 @@ impl Places {
     }
 }
 
-/// A libpq URL. Prints without its password.
+/// A libpq URL. Prints as the server that it names.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ConnectionUrl(String);
@@ -195,11 +215,12 @@ impl From<&str> for ConnectionUrl {
     }
 }
 
+/// Where a password ends can only be told of a URL that is written as it should be, so of others nothing is shown.
 impl fmt::Debug for ConnectionUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.password() {
-            Some(password) => f.write_str(&self.0.replace(password, "***")),
-            None => f.write_str(&self.0),
+        match ConnectOptions::parse(&self.0, None) {
+            Ok(options) => write!(f, "postgresql://{}", options.address()),
+            Err(_) => f.write_str("postgresql://***"),
         }
     }
 }

@@ -29,6 +29,13 @@ async fn every_route_answers() {
     assert!(page.contains("public.&lt;b&gt;") && !page.contains("public.<b>"), "{page}");
 }
 
+#[test]
+fn a_loop_that_stands_still_is_not_well() {
+    assert_eq!(health(STUCK / 2).0, StatusCode::OK);
+    let (code, why) = health(STUCK * 2);
+    assert_eq!((code, why.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "the loop stands still for 240 s\n"));
+}
+
 #[tokio::test]
 async fn the_page_shows_the_snapshot() {
     let (address, shared) = server().await;
@@ -40,28 +47,44 @@ async fn the_page_shows_the_snapshot() {
     shared.snapshot_ended("public.c", 0, Some("permission denied for <c>"));
     let shown = page().await;
     assert!(
-        shown.contains("<h2>Snapshot <small>running</small></h2><p>0 tables read, 2 to go, 1 set aside"),
+        shown.contains("Snapshot <span class=\"chip warn\">running</span> <span class=\"soft\">0 tables read, 2 to go, 1 set aside"),
         "{shown}"
     );
-    let row = |name: &str, percent: &str, read: &str| {
-        format!("<tr><td>{name}<td><progress max=100 value={percent}></progress><td>{read}<td>")
+    let row = |name: &str, percent: &str, read: &str, rows: &str, size: &str| {
+        format!(
+            "<tr><td class=\"name\">{name}</td><td class=\"wide\"><progress max=\"100\" value=\"{percent}\" aria-label=\"{name}\"></progress></td>\
+             <td class=\"right\">{read}</td><td class=\"right\" data-name=\"rows\">{rows}</td><td class=\"right\" data-name=\"size\">{size}</td>"
+        )
     };
-    assert!(shown.contains(&row("all", "12.5", "12.5 %<td>1234<td>5678")), "{shown}");
-    assert!(shown.contains(&row("public.a", "50", "50.0 %<td>1234<td>5678")), "{shown}");
-    assert!(shown.contains(&row("public.&lt;b&gt;", "0", "0.0 %<td>0<td>0")), "{shown}");
+    assert!(shown.contains(&row("all", "12.5", "12.5 %", "1,234", "5.5 KiB")), "{shown}");
+    assert!(shown.contains(&row("public.a", "50", "50.0 %", "1,234", "5.5 KiB")), "{shown}");
+    assert!(shown.contains(&row("public.&lt;b&gt;", "0", "0.0 %", "0", "0 B")), "{shown}");
     assert!(
-        shown.contains("<tr><td>public.c<td colspan=6>set aside: permission denied for &lt;c&gt;"),
+        shown.contains("<td class=\"name\">public.c</td><td class=\"wide\" colspan=\"6\"><span class=\"chip warn\">set aside</span> permission denied for &lt;c&gt;"),
         "{shown}"
     );
     // The time that is left, of what was measured just now.
-    assert!(shown.contains("<td>0:00:00"), "{shown}");
+    assert!(shown.contains("data-name=\"left\">0 s</td>"), "{shown}");
     shared.snapshot_ended("public.a", 2_000, None);
     shared.snapshot_ended("public.<b>", 2_000, None);
     let shown = page().await;
     assert!(
-        shown.contains("<small>done</small></h2><p>2 tables read, 0 to go, 1 set aside<table>"),
+        shown.contains("<span class=\"chip warn\">done</span> <span class=\"soft\">2 tables read, 0 to go, 1 set aside</span></h2><table>"),
         "{shown}"
     );
+}
+
+#[tokio::test]
+async fn a_browser_may_load_nothing_but_the_page() {
+    let (address, _shared) = server().await;
+    let mut stream = connect(&address).await.expect("it listens");
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n").await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    let policy =
+        answer.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@
 //! Fails: never; what cannot be asked is asked with the next look.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tables::fold::Selection;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::source::Sql;

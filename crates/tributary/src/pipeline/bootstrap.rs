@@ -9,19 +9,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use lake::kill_points::{kill_point, within};
 use lake::layout;
 use lake::log::{self, Entry, EntryKind, Event, FORMAT, State};
 use lake::retry::transient;
 use lake::store::{Created, Store};
 use pgoutput::Lsn;
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{startup, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::source::{ConnectOptions, Session, Sql, catalog, partitions, slot};
+use crate::source::{ConnectOptions, Session, Sql, catalog, connect_sql, partitions, slot, standby};
 
 /// `_tributary/lake.json`: who writes here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +92,11 @@ pub async fn create(
         }
         None => {
             refuse_missing_publications(sql, config).await?;
+            kill_point("publication-checked");
             write_identity(store, config, options, &system.id).await?;
-            let created = create_slot(&mut session, sql, name).await?;
+            kill_point("identity-written");
+            let created = within("slot-creating", create_slot(&mut session, sql, config)).await?;
+            kill_point("slot-created");
             info!(slot = name, consistent_point = %created, "created the slot");
             done.slot_created = Some(created);
             created
@@ -103,7 +107,9 @@ pub async fn create(
     }
     let mut events = vec![publication_event(sql, &config.source.publication).await?];
     // What was attached since is read by itself.
-    let found = partitions::attached_before(sql, name).await?;
+    let mut found = partitions::attached_before(sql, name).await?;
+    let folding = config.partitions.folding(None)?;
+    found.extend(partitions::folded(sql, &config.source.publication, &folding, Some(name)).await?);
     let attached = found.iter().map(|found| (found.partition.0, found.by)).collect();
     events.push(Event::Partitions { attached, gone: Vec::new() });
     events.extend(whole::ends(sql, config, start, is_adopted).await);
@@ -132,18 +138,61 @@ pub async fn refuse_missing_publications(sql: &Sql, config: &Config) -> Result<(
     Ok(())
 }
 
-async fn create_slot(session: &mut Session, sql: &Sql, name: &str) -> Result<Lsn> {
-    match session.create_slot(name, SLOT_TIMEOUT).await {
+async fn create_slot(session: &mut Session, sql: &Sql, config: &Config) -> Result<Lsn> {
+    let name = &config.source.slot;
+    let server = catalog::server(sql).await?;
+    if let Some(error) = standby::unfit(&server) {
+        return Err(error);
+    }
+    if server.in_recovery {
+        return create_slot_on_standby(session, config).await;
+    }
+    let created = if config.source.failover && server.version >= FIRST_WITH_FAILOVER {
+        session.create_failover_slot(name, SLOT_TIMEOUT).await
+    } else {
+        session.create_slot(name, SLOT_TIMEOUT).await
+    };
+    match created {
         Ok(created) => Ok(created.consistent_point),
-        Err(error) => {
-            // T70: creation waits for every older transaction; say which.
-            match catalog::oldest_transaction(sql).await {
-                Ok(Some(oldest)) => Err(error.hint(format!(
-                    "creating a slot waits for older transactions to end; the oldest: {oldest:?}"
-                ))),
-                Ok(None) | Err(_) => Err(error),
-            }
+        Err(error) => Err(naming_the_oldest(sql, error).await),
+    }
+}
+
+/// T82: a slot on a standby waits until its primary has logged which transactions run.
+async fn create_slot_on_standby(session: &mut Session, config: &Config) -> Result<Lsn> {
+    let name = &config.source.slot;
+    let primary = match config.primary_options()? {
+        Some(primary) => Some(connect_sql(&primary).await?),
+        None => None,
+    };
+    let Some(primary) = primary else {
+        warn!(slot = name, hint = LOG_STANDBY_SNAPSHOT, "{WAITS_FOR_PRIMARY}");
+        let created = session.create_slot(name, SLOT_TIMEOUT).await;
+        return created.map(|created| created.consistent_point).map_err(|error| {
+            Error::new(error.kind(), WAITS_FOR_PRIMARY).caused_by(error).hint(LOG_STANDBY_SNAPSHOT)
+        });
+    };
+    info!(
+        slot = name,
+        "creating a slot on a standby, and asking its primary for the record that it waits for"
+    );
+    let created = tokio::select! {
+        created = session.create_slot(name, SLOT_TIMEOUT) => created,
+        never = standby::log_running_transactions(&primary) => never,
+    };
+    match created {
+        Ok(created) => Ok(created.consistent_point),
+        Err(error) => Err(naming_the_oldest(&primary, error).await),
+    }
+}
+
+/// T70: creation waits for every older transaction; says which. `sql` is with the server that transactions write to.
+async fn naming_the_oldest(sql: &Sql, error: Error) -> Error {
+    match catalog::oldest_transaction(sql).await {
+        Ok(Some(oldest)) => {
+            error.hint(format!("creating a slot waits for older transactions to end; the oldest: {oldest:?}"))
         }
+        Ok(None) | Err(_) => error,
     }
 }
 
@@ -173,7 +222,10 @@ async fn write_first_entry(
         events,
     };
     match log::append(store, &entry).await {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            kill_point("log-begun");
+            Ok(true)
+        }
         // Another start of this pipeline was quicker; its entry is as good as ours.
         Err(lake::Error::Fenced { .. }) => Ok(false),
         Err(error) => Err(error.into()),
@@ -233,3 +285,8 @@ pub async fn require_log(store: &dyn Store) -> Result<State> {
 
 /// How long creating a slot may wait for older transactions before it is told to the user.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The first version whose standbys keep copies of slots.
+pub(crate) const FIRST_WITH_FAILOVER: u32 = 170_000;
+const WAITS_FOR_PRIMARY: &str =
+    "a slot on a standby is created once its primary has logged which transactions run";
+const LOG_STANDBY_SNAPSHOT: &str = "SELECT pg_log_standby_snapshot();  -- on the primary, while this waits; with `source.primary_url` it is asked by itself";

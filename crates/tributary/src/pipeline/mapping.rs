@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 
 use lake::log::State;
 use pgoutput::Oid;
-use tables::lineage::{Facts, RootFacts};
+use tables::fold::is_made_up;
+use tables::lineage::{Facts, Link, RootFacts};
 use tables::schema::ColumnSpec;
 use tables::types::{Resolved, TypeCatalog, TypeRules};
 
 use crate::config::{Config, Format};
-use crate::error::Result;
-use crate::source::{Sql, catalog};
+use crate::error::{Error, Result};
+use crate::source::{Folding, Sql, catalog};
 
 /// A published table with its columns.
 pub(crate) struct Mapped {
@@ -26,18 +27,36 @@ pub(crate) struct Mapped {
 /// The published and included tables, by name.
 pub(crate) async fn of_published(sql: &Sql, config: &Config, facts: Facts) -> Result<Vec<Mapped>> {
     let selection = config.tables.selection()?;
-    let Facts { mut roots, types, .. } = facts;
+    let Facts { mut roots, types, leaves, .. } = facts;
     let mut catalog = TypeCatalog::new(config.types.rules()?);
     types.into_iter().for_each(|facts| catalog.learn(facts));
     roots.retain(|root| selection.includes(&root.schema, &root.name));
     roots.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    // A table that is in no catalog has the columns of its leaves; those of the first will do.
+    let mut firsts: BTreeMap<Oid, Oid> = BTreeMap::new();
+    for leaf in leaves.iter().filter(|leaf| leaf.link == Link::Rule && is_made_up(leaf.root)) {
+        let first = firsts.entry(leaf.root).or_insert(leaf.oid);
+        *first = leaf.oid.min(*first);
+    }
+    let shown = |root: &RootFacts| firsts.get(&root.oid).copied().unwrap_or(root.oid);
+    let relations: Vec<Oid> = roots.iter().map(shown).collect();
     let mut columns: BTreeMap<Oid, Vec<catalog::PublishedColumn>> = BTreeMap::new();
-    for column in catalog::columns_of(sql, &roots).await? {
+    for column in catalog::columns_of(sql, &relations).await? {
         columns.entry(column.table).or_default().push(column);
     }
-    let mapped = roots.into_iter().map(|root| {
-        let columns = columns.remove(&root.oid).unwrap_or_default();
-        let columns = columns.into_iter().map(|column| spec(&catalog, &root, column)).collect();
+    let folding = config.partitions.folding(None)?;
+    let mapped = roots.into_iter().map(|mut root| {
+        let own = columns.remove(&shown(&root)).unwrap_or_default();
+        let own: Vec<ColumnSpec> = own.into_iter().map(|column| spec(&catalog, &root, column)).collect();
+        let name = (root.schema.as_str(), root.name.as_str());
+        let groups = folding.patterns().groups_of(std::iter::once(name));
+        let groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
+        let mut columns: Vec<ColumnSpec> =
+            groups.iter().map(|group| ColumnSpec::of_group(&catalog, group)).collect();
+        columns.extend(own);
+        if !root.primary_key.is_empty() {
+            drop(root.primary_key.splice(0..0, groups));
+        }
         Mapped { root, columns }
     });
     Ok(mapped.collect())
@@ -65,14 +84,45 @@ pub(crate) fn refuse_misfits(config: &Config, tables: &[Mapped]) -> Result<()> {
 
 /// The same at the start of the daemon, which asks only if there is a rule that needs it.
 pub(super) async fn check_rules(sql: &Sql, config: &Config, log: Option<&State>) -> Result<()> {
-    if !config.types.rules()?.need_catalogs() && config.tables.r#override.is_empty() {
+    let folding = config.partitions.folding(log)?;
+    let has_groups = folding.patterns().iter().any(|pattern| pattern.groups().next().is_some());
+    if !config.types.rules()?.need_catalogs() && config.tables.r#override.is_empty() && !has_groups {
         return Ok(());
     }
-    let folds_to_root = config.partitions.folds_to_root();
-    let facts = catalog::facts_all(sql, &config.source.publication, folds_to_root).await?;
+    let facts = catalog::facts_all(sql, &config.source.publication, &folding).await?;
+    refuse_groups(sql, &folding, &facts).await?;
     let tables = of_published(sql, config, facts).await?;
     refuse_misfits(config, &tables)?;
     refuse_layouts(sql, config, &tables, log).await
+}
+
+/// A column that a table has, and that the names of its leaves would tell as well, would have two meanings.
+pub(crate) async fn refuse_groups(sql: &Sql, folding: &Folding, facts: &Facts) -> Result<()> {
+    let Facts { roots, leaves, .. } = facts;
+    for root in roots {
+        let groups =
+            folding.patterns().groups_of(std::iter::once((root.schema.as_str(), root.name.as_str())));
+        if groups.is_empty() {
+            continue;
+        }
+        let of_root = leaves.iter().filter(|leaf| leaf.root == root.oid);
+        let relations = of_root.map(|leaf| (leaf.oid, &leaf.schema, &leaf.name));
+        let names: BTreeMap<Oid, (&String, &String)> = relations
+            .chain([(root.oid, &root.schema, &root.name)])
+            .map(|(oid, schema, name)| (oid, (schema, name)))
+            .collect();
+        let relations: Vec<Oid> = names.keys().copied().filter(|oid| !is_made_up(*oid)).collect();
+        let found = catalog::columns_named(sql, &relations, &groups).await?;
+        if let Some((relation, column)) = found.first() {
+            let (schema, name) = names.get(relation).copied().unwrap_or((&root.schema, &root.name));
+            return Err(Error::config(format!(
+                "{schema}.{name} has a column `{column}`, which is a named group of the pattern that leads to {}.{}, too",
+                root.schema, root.name
+            ))
+            .hint("give the group in `partitions.pattern` another name"));
+        }
+    }
+    Ok(())
 }
 
 /// A table that cannot be laid out as it should be would stop the daemon at its first row.
@@ -125,18 +175,22 @@ pub(super) async fn speaks_binary(sql: &Sql, config: &Config) -> Result<bool> {
         .map(Oid)
         .filter(|oid| catalog.knows(*oid) && !is_unread(&catalog.resolve(*oid, -1)))
         .collect();
-    let selection = config.tables.selection()?;
+    let (selection, folding) = (config.tables.selection()?, config.partitions.folding(None)?);
     let published = catalog::published_types(sql, &config.source.publication, &usual).await?;
     let mut oids: Vec<Oid> = published
         .into_iter()
-        .filter(|found| found.is_partition || selection.includes(&found.schema, &found.table))
+        .filter(|found| {
+            found.is_partition
+                || selection.includes(&found.schema, &found.table)
+                || folding.may_be_leaf(&found.schema, &found.table)
+        })
         .map(|found| found.oid)
         .collect();
     oids.sort_unstable();
     oids.dedup();
     let learnt: Vec<Oid> = oids.iter().copied().filter(|oid| !catalog.knows(*oid)).collect();
     if !learnt.is_empty() {
-        let facts = catalog::facts_for(sql, &[], &learnt, &[]).await?;
+        let facts = catalog::facts_for(sql, &folding, &[], &learnt, &[]).await?;
         facts.types.into_iter().for_each(|facts| catalog.learn(facts));
     }
     let unread = oids.iter().map(|oid| catalog.resolve(*oid, -1)).find(is_unread);

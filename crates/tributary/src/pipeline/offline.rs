@@ -7,6 +7,7 @@
 
 use lake::log::{self, Author, Entry, EntryKind, Event, State};
 use lake::store::Store;
+use lake::watermark;
 use pgoutput::Lsn;
 
 use crate::clock;
@@ -25,18 +26,19 @@ pub(crate) async fn refuse_while_active(sql: &Sql, name: &str) -> Result<()> {
     }
 }
 
-/// Appends one entry behind `state`, which then includes it.
+/// Appends one entry behind `state`, which then includes it. Who did it may append more.
 pub(crate) async fn append(
     store: &dyn Store,
     state: &mut State,
     kind: EntryKind,
     to_lsn: Lsn,
     events: Vec<Event>,
-) -> Result<()> {
+) -> Result<Author> {
     let author = Author { epoch: state.epoch + 1, owner: super::owner() };
+    watermark::refuse_lost_entries(store, &mut state.clone()).await?;
     let written_at = Some(lake::time::rfc3339(clock::unix_micros()));
     let entry = Entry { to_lsn, written_at, events, ..state.next_entry(&author, kind)? };
     log::append(store, &entry).await?;
     state.advance(&entry)?;
-    Ok(())
+    Ok(author)
 }

@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lake::kill_points::kill_point;
 use lake::log::{self, Author, Document, Entry, EntryKind, Event, State};
-use lake::store::Store;
 use lake::{publish, watermark};
-use pgoutput::{Oid, ReplicaIdentity, Xid};
+use pgoutput::{Lsn, Oid, ReplicaIdentity, Xid};
 use tables::fold::{Fold, FoldSettings};
-use tables::lineage::{Facts, LeafFacts};
+use tables::lineage::{LeafFacts, Link};
 use tables::schema::TableSchema;
 use tracing::{info, warn};
 
@@ -25,7 +25,8 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::source::catalog::Reach;
-use crate::source::{self, Session, Sql, Start, Stream, catalog, connect_sql, slot};
+use crate::source::standby::Follower;
+use crate::source::{self, Folding, Session, Sql, Start, Stream, catalog, connect_sql, slot, standby};
 use crate::status;
 
 /// A lake and a stream that are ours.
@@ -39,6 +40,9 @@ pub(super) struct Opened {
     /// To the server that we stream from, which need not be the one that catalogs are read from.
     pub(super) source_sql: Sql,
     pub(super) fold: Fold,
+    pub(super) folding: Arc<Folding>,
+    /// Of a standby: vouches for the timeline of what came.
+    pub(super) follower: Option<Follower>,
     /// Transactions are taken while they are open if they are this one or began behind it.
     pub(super) streamed_from: Option<Xid>,
     /// The publications as they were found; polled for changes.
@@ -76,18 +80,27 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
         }
     };
     refuse_other_slot(context, &state)?;
+    watermark::refuse_lost_entries(store.as_ref(), &mut state).await?;
     let taken = take_slot(context, &mut state, &sql).await?;
+    kill_point("slot-taken");
     let publication = bootstrap::publication_event(&sql, &context.config.source.publication).await?;
     if let Difference::Added(members) = super::publication::compare_with_log(&state, &publication)? {
         super::publication::tell_added(context.config.snapshot.mode, members);
     }
     let reach = catalog::reach(&sql, &context.config.source.publication).await?;
     let author = append_open(context, &mut state, taken.decision, &publication).await?;
+    kill_point("open-logged");
     context.epoch = Some(author.epoch);
+    refuse_gap(&taken, &state)?;
     context.shared.metrics().log_entry(EntryKind::Open.label());
-    roll_forward(store.as_ref(), &state).await?;
-    let fold = restore(context, &state, &sql).await?;
-    let Taken { mut stream, proto_version, source_sql, streamed_from, .. } = taken;
+    let aborted = publish::roll_forward(store.as_ref(), &state).await?;
+    if aborted > 0 {
+        info!(uploads = aborted, "aborted uploads that no log entry names");
+    }
+    kill_point("rolled-forward");
+    let folding = Arc::new(context.config.partitions.folding(Some(&state))?);
+    let fold = restore(context, &state, &sql, &folding).await?;
+    let Taken { mut stream, proto_version, source_sql, follower, streamed_from, .. } = taken;
     stream.set_positions(state.to_lsn, state.to_lsn);
     stream.send_status(false).await?;
     info!(resume_lsn = %state.to_lsn, epoch = author.epoch, slot = state.slot, lake = store.url(), "streaming");
@@ -99,6 +112,8 @@ pub(super) async fn open(context: &mut Context) -> Result<Opened> {
         sql,
         source_sql,
         fold,
+        folding,
+        follower,
         streamed_from,
         publication,
         reach,
@@ -118,18 +133,35 @@ fn refuse_other_slot(context: &Context, state: &State) -> Result<()> {
     .hint("every pipeline needs a `lake.url` prefix of its own"))
 }
 
+/// `repair` takes a cut back, also one that was the log's end when the stream was started behind it: that stream never sends its range. Nothing was
+/// confirmed on it yet, and the next one begins where the log ends now.
+fn refuse_gap(taken: &Taken, state: &State) -> Result<()> {
+    if state.to_lsn >= taken.from {
+        return Ok(());
+    }
+    Err(Error::transient(format!(
+        "the stream was started at {}, and meanwhile `tributary repair` took the log back to {}",
+        taken.from, state.to_lsn
+    )))
+}
+
 /// What looking at the source told.
 struct Checked {
     decision: Decision,
     /// How often the server has to hear of us.
     status_interval: Duration,
+    /// The timeline of a standby.
+    follows: Option<u32>,
 }
 
 /// The slot, held by our stream.
 struct Taken {
     stream: Stream,
+    /// Where the log ended when the stream was started: the server leaves out what committed before.
+    from: Lsn,
     proto_version: u8,
     source_sql: Sql,
+    follower: Option<Follower>,
     streamed_from: Option<Xid>,
     decision: Decision,
 }
@@ -142,7 +174,7 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
         let mut session = Session::connect(&context.options).await?;
         let proto_version = source::session::proto_version(session.server_version());
         let source_sql = connect_sql(&context.options).await?;
-        let Checked { decision, status_interval } =
+        let Checked { decision, status_interval, follows } =
             check(context, &mut session, state, sql, &source_sql).await?;
         let binary = !context.text_only && mapping::speaks_binary(sql, &context.config).await?;
         match decision {
@@ -159,6 +191,10 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
             }
             decision => {
                 let start = start(context, state, binary, status_interval);
+                let follower = match follows {
+                    Some(timeline) => Some(Box::pin(Follower::open(&context.options, timeline)).await?),
+                    None => None,
+                };
                 // Asked before the stream begins: what has an id from here on has no change before that.
                 let streamed_from =
                     if start.streaming { Some(catalog::next_xid(&source_sql).await?) } else { None };
@@ -167,7 +203,16 @@ async fn take_slot(context: &mut Context, state: &mut State, sql: &Sql) -> Resul
                         if context.commits_only == CommitsOnly::NextStream {
                             context.commits_only = CommitsOnly::Not;
                         }
-                        return Ok(Taken { stream, proto_version, source_sql, streamed_from, decision });
+                        let from = start.from;
+                        return Ok(Taken {
+                            stream,
+                            from,
+                            proto_version,
+                            source_sql,
+                            follower,
+                            streamed_from,
+                            decision,
+                        });
                     }
                     Err(error) if source::is_slot_active(&error) => {
                         context.shared.state(status::State::WaitingForSlot);
@@ -211,7 +256,7 @@ async fn check(
     // Slots belong to the server that we stream from, which need not be the one that catalogs are read from.
     let slot = slot::slot(source_sql, &state.slot).await?;
     log::follow_on(context.store.as_ref(), state).await?;
-    refuse_fenced(context, state)?;
+    state.refuse_fenced(context.epoch)?;
     let found = bootstrap::publication_event(sql, &context.config.source.publication).await?;
     super::publication::compare_with_log(state, &found)?;
     let system = session.identify_system().await?;
@@ -221,6 +266,9 @@ async fn check(
         Vec::new()
     };
     let server = catalog::server(source_sql).await?;
+    if let Some(error) = standby::unfit(&server) {
+        return Err(error);
+    }
     let situation = Situation {
         log: state,
         system: &system,
@@ -232,18 +280,8 @@ async fn check(
     let decision = startup::decide(&situation, server.in_recovery)?;
     // T57: a walsender that hears nothing for wal_sender_timeout ends the session, also while we do not read.
     let third = server.wal_sender_timeout.map_or(super::STATUS_INTERVAL, |timeout| timeout / 3);
-    Ok(Checked { decision, status_interval: third.clamp(STATUS_INTERVAL_MIN, super::STATUS_INTERVAL) })
-}
-
-/// After the first open of this process, an epoch that is not ours means that another daemon took over: only one may go on.
-fn refuse_fenced(context: &Context, state: &State) -> Result<()> {
-    match context.epoch {
-        Some(ours) if state.epoch != ours => {
-            let (seq, owner, epoch) = (state.seq, state.owner.clone(), state.epoch);
-            Err(lake::Error::Fenced { seq, owner, epoch, ours }.into())
-        }
-        Some(_) | None => Ok(()),
-    }
+    let status_interval = third.clamp(STATUS_INTERVAL_MIN, super::STATUS_INTERVAL);
+    Ok(Checked { decision, status_interval, follows: server.in_recovery.then_some(system.timeline) })
 }
 
 /// Appends our `open` entry behind whatever the log's end is now that we hold the slot.
@@ -253,27 +291,14 @@ async fn append_open(
     decision: Decision,
     publication: &Event,
 ) -> Result<Author> {
-    let store = context.store.as_ref();
-    for _ in 0..OPEN_TRIES {
-        log::follow_on(store, state).await?;
-        refuse_fenced(context, state)?;
-        let author = Author { epoch: state.epoch + 1, owner: super::owner() };
+    let fill = |state: &State, entry: Entry| {
         let (timeline, events) = events_of_opening(state, decision, publication);
         let written_at = Some(lake::time::rfc3339(clock::unix_micros()));
-        let entry = Entry { timeline, written_at, events, ..state.next_entry(&author, EntryKind::Open)? };
-        match log::append(store, &entry).await {
-            Ok(()) => {
-                state.advance(&entry)?;
-                return Ok(author);
-            }
-            // The last put of the owner before us landed late. Its cut counts: read the tail again.
-            Err(lake::Error::Fenced { seq, owner, .. }) => {
-                info!(seq, owner, "the log grew while it was opened, reading on")
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Error::transient("the log keeps growing while it is opened: another daemon writes it"))
+        Entry { timeline, written_at, events, ..entry }
+    };
+    let opened = log::open(context.store.as_ref(), state, context.epoch, super::owner(), fill).await?;
+    opened
+        .ok_or_else(|| Error::transient("the log keeps growing while it is opened: another daemon writes it"))
 }
 
 fn events_of_opening(state: &State, decision: Decision, publication: &Event) -> (u32, Vec<Event>) {
@@ -299,27 +324,14 @@ fn is_recorded(state: &State, publication: &Event) -> bool {
     is_same && state.publication_members == *members
 }
 
-/// Finishes what the daemon before us may have left half done: the last cut is logged, so it has to become visible.
-async fn roll_forward(store: &dyn Store, state: &State) -> Result<()> {
-    if let Some(entry) = &state.last_cut {
-        publish::publish(store, entry).await?;
-        publish::publish_schemas(store, entry).await?;
-        watermark::write(store, entry, state.to_commit_ts.clone()).await?;
-    }
-    let aborted = publish::abort_abandoned(store, None).await?;
-    if aborted > 0 {
-        info!(uploads = aborted, "aborted uploads that no log entry names");
-    }
-    Ok(())
-}
-
 /// The fold as the log remembers it, with what the catalogs say now.
-async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
+async fn restore(context: &Context, state: &State, sql: &Sql, folding: &Folding) -> Result<Fold> {
     let config = &context.config;
     let mut fold = Fold::new(FoldSettings {
         selection: config.tables.selection()?,
         before: config.tables.with_before()?,
-        fold_to_root: config.partitions.folds_to_root(),
+        fold_to_root: folding.to_root,
+        patterns: folding.patterns().clone(),
         mark_truncate: config.partition_policies()?.marks_truncate,
         types: config.types.rules()?,
     });
@@ -343,14 +355,13 @@ async fn restore(context: &Context, state: &State, sql: &Sql) -> Result<Fold> {
             fold.restore_name(index, schema.clone(), name.clone());
         }
     }
-    fold.learn(Facts { leaves: logged_leaves(state), ..Facts::default() });
+    fold.restore_leaves(logged_leaves(state));
     for (leaf, name) in state.detached.values().flatten() {
         fold.restore_detached(Oid(*leaf), name);
     }
     // What the log told is no news.
     fold.take_events();
-    let facts =
-        catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let facts = catalog::facts_all(sql, &config.source.publication, folding).await?;
     if facts.roots.is_empty() {
         warn!(publications = ?config.source.publication, "the publication has no table yet");
     }
@@ -368,6 +379,8 @@ fn logged_leaves(state: &State) -> Vec<LeafFacts> {
             schema: schema.to_owned(),
             name: name.to_owned(),
             root: Oid(root),
+            // The catalogs tell better.
+            link: Link::Partition,
             replica_identity: ReplicaIdentity::Default,
         }
     };
@@ -381,5 +394,3 @@ const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
 const STATUS_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Seconds to wait for a standby to replay what the lake already has.
 const REPLAY_WAITS_MAX: u32 = 60;
-/// How often the log may grow under an opening; each time means that one late put landed.
-const OPEN_TRIES: usize = 10;

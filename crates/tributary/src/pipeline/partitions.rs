@@ -7,21 +7,24 @@
 //! Fails: never as a whole; a look that fails is made again with the next one.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use lake::log::State as LogState;
 use pgoutput::{Lsn, Oid, Xid};
+use prometheus::IntCounter;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tables::fold::Selection;
-use tables::lineage::Facts;
+use tables::lineage::{Facts, Link};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::audit::Audit;
 use crate::error::Result;
 use crate::source::partitions::{self, Attached};
-use crate::source::{ConnectOptions, Sql, catalog, connect_sql};
+use crate::source::{ConnectOptions, Folding, Sql, catalog, connect_sql};
 
 /// What the loop of the stream is told.
 pub(super) enum News {
@@ -78,11 +81,12 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// Starts the task. `leaves` are those that the fold knows.
+    /// Starts the task. `leaves` are those that the fold knows; `whole` those of them whose roots are going to be read as a whole.
     pub(super) fn start(
         settings: Settings,
         state: &LogState,
         leaves: impl Iterator<Item = Oid>,
+        whole: impl Iterator<Item = Oid>,
     ) -> Partitions {
         let (news, received) = mpsc::channel(4);
         let (looks, asked) = mpsc::unbounded_channel();
@@ -91,8 +95,9 @@ impl Partitions {
         let logged = state.lineage.values().flat_map(|leaves| leaves.keys());
         let before = logged.map(|leaf| (Oid(*leaf), Seen::Before));
         let attached = state.partitions.iter().map(|(partition, by)| (Oid(*partition), Seen::By(*by)));
+        let whole = whole.map(|leaf| (leaf, Seen::WithRoot));
         // What comes later counts.
-        let seen = lately.chain(before).chain(attached).collect();
+        let seen = lately.chain(before).chain(whole).chain(attached).collect();
         let Settings { publications, selection, refresh, .. } = &settings;
         let audit = Audit::new(publications.clone(), selection.clone(), (*refresh).min(AUDIT_INTERVAL_MAX));
         task.spawn(Watch { settings, seen, fingerprint: None, audit, news, looks: asked }.run());
@@ -111,9 +116,12 @@ pub(super) struct Settings {
     pub(super) options: ConnectOptions,
     pub(super) refresh: Duration,
     pub(super) publications: Vec<String>,
+    pub(super) folding: Arc<Folding>,
     pub(super) selection: Selection,
     /// Rows come under the names of their leaves. By way of the root a marker of the root stands before the rows of a leaf, too, that its reader did not know.
     pub(super) names_leaves: bool,
+    /// Counts what is tried again.
+    pub(super) retries: IntCounter,
 }
 
 struct Watch {
@@ -133,6 +141,8 @@ enum Seen {
     By(u32),
     /// The log has it as a leaf, by whomever it was attached.
     Before,
+    /// Its root is new to the log, and is read with all that it has now.
+    WithRoot,
     /// Only the fold has it: the stream brought rows of it, or the catalogs had it at the start.
     Lately,
 }
@@ -176,6 +186,7 @@ impl Watch {
                 Err(Stop::Gone) => return,
                 Err(Stop::Failed(error)) => {
                     session = None;
+                    self.settings.retries.inc();
                     warn!(
                         error = error.chain(),
                         hint = error.hint_text(),
@@ -185,6 +196,7 @@ impl Watch {
             }
             let took = begun.elapsed().min(self.settings.refresh / LOOKS_SHARE);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.settings.refresh) => {}
                 asked = self.looks.recv() => match asked {
                     // Whoever changes one changes many, and some do so all the time: a look costs the source something.
@@ -215,11 +227,11 @@ impl Watch {
             session => session.insert(Looking::begin(&self.settings.options).await?),
         };
         let sql = &looking.sql;
-        let fingerprint = partitions::fingerprint(sql).await?;
+        let fingerprint = self.settings.fingerprint(sql).await?;
         if self.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(());
         }
-        let found = partitions::attached(sql).await?;
+        let found = self.settings.attached(sql).await?;
         let changes = self.compare(looking, &found).await?;
         if changes.is_nothing() {
             self.fingerprint = Some(fingerprint);
@@ -258,10 +270,11 @@ impl Watch {
 
     /// Tells of partitions that appeared meanwhile, and which they are.
     async fn look_early(&self, sql: &Sql, known: &mut FxHashSet<Oid>) -> Result<Vec<Oid>, Stop> {
-        let found = partitions::attached(sql).await?.into_iter().map(|found| found.partition);
+        let found = self.settings.attached(sql).await?.into_iter().map(|found| found.partition);
         let fresh: Vec<Oid> = found.filter(|partition| !known.contains(partition)).collect();
         for fresh in fresh.chunks(RELATIONS_A_QUERY) {
-            let Facts { leaves, .. } = catalog::facts_for(sql, fresh, &[], &[]).await?;
+            let Facts { leaves, .. } =
+                catalog::facts_for(sql, &self.settings.folding, fresh, &[], &[]).await?;
             known.extend(fresh);
             let early = Facts { leaves, ..Facts::default() };
             self.news.send(News::Early(early)).await.map_err(|_| Stop::Gone)?;
@@ -271,12 +284,17 @@ impl Watch {
 
     async fn compare(&self, looking: &Looking, found: &[Attached]) -> Result<Changes> {
         let Looking { sql, since } = looking;
+        let folding = &self.settings.folding;
         let mut changes = Changes::default();
         let mut anew = Vec::new();
         let mut fresh = FxHashSet::default();
         for Attached { partition, by } in found {
             match self.seen.get(partition) {
                 Some(Seen::By(known)) if known == by => continue,
+                Some(Seen::WithRoot) => {
+                    changes.attached.push((partition.0, *by));
+                    continue;
+                }
                 Some(Seen::By(_) | Seen::Before) => {}
                 Some(Seen::Lately) | None => {
                     fresh.insert(*partition);
@@ -288,7 +306,9 @@ impl Watch {
         let there: FxHashSet<Oid> = found.iter().map(|found| found.partition).collect();
         let gone: Vec<Oid> = self.seen.keys().copied().filter(|oid| !there.contains(oid)).collect();
         for anew in anew.chunks(RELATIONS_A_QUERY) {
-            let facts = catalog::facts_for(sql, anew, &[], &[]).await?;
+            let facts = catalog::facts_for(sql, folding, anew, &[], &[]).await?;
+            let by_rule = facts.leaves.iter().filter(|leaf| leaf.link == Link::Rule).map(|leaf| leaf.oid);
+            let by_rule: FxHashSet<Oid> = by_rule.collect();
             changes.facts.roots.extend(facts.roots);
             changes.facts.leaves.extend(facts.leaves);
             changes.facts.types.extend(facts.types);
@@ -300,7 +320,7 @@ impl Watch {
                 .map(|(leaf, _)| *leaf)
                 .collect();
             if !moved.is_empty() {
-                changes.facts.leaves.extend(catalog::facts_for(sql, &moved, &[], &[]).await?.leaves);
+                changes.facts.leaves.extend(catalog::facts_for(sql, folding, &moved, &[], &[]).await?.leaves);
             }
             let mut relations: Vec<Oid> = below.iter().flat_map(|(leaf, top)| [*leaf, *top]).collect();
             relations.sort_unstable();
@@ -318,7 +338,8 @@ impl Watch {
             let empty: FxHashSet<Oid> = partitions::empty(sql, &relations).await?.into_iter().collect();
             for (leaf, top) in &below {
                 let is_born = born.contains(leaf) && born.contains(top);
-                if !is_born {
+                // To the server it is nobody's leaf.
+                if !is_born && !by_rule.contains(top) {
                     changes.unborn.insert(*leaf);
                 }
                 if !(is_born && self.settings.names_leaves) {
@@ -340,6 +361,23 @@ impl Watch {
         // Asked last: all of the above had happened before.
         changes.lsn = catalog::written_lsn(sql).await?.unwrap_or_default();
         Ok(changes)
+    }
+}
+
+impl Settings {
+    /// Every partition of the database, and what is a published leaf by a rule.
+    async fn attached(&self, sql: &Sql) -> Result<Vec<Attached>> {
+        let mut found = partitions::attached(sql).await?;
+        found.extend(partitions::folded(sql, &self.publications, &self.folding, None).await?);
+        Ok(found)
+    }
+
+    /// Another one once that is something else.
+    async fn fingerprint(&self, sql: &Sql) -> Result<String> {
+        match self.folding.has_rules() {
+            true => partitions::names_fingerprint(sql).await,
+            false => partitions::fingerprint(sql).await,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use lake::gauge::Gauge;
 use lake::log::{Chunk, Reading, TableSnapshot};
 use lake::writer::OpenFile;
 use pgoutput::{Lsn, Oid, Relation, RelationColumn, ReplicaIdentity};
+use prometheus::IntCounter;
 use tables::change::{Plan, TableIndex};
 use tables::fold::Selection;
 use tables::lineage::{Facts, RootFacts};
@@ -25,13 +26,14 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::error::{Error, Result};
+use crate::pipeline::wal;
 use crate::retry::Backoff;
 use crate::snapshot::plan::{self, Limits, Piece, Task};
 use crate::snapshot::point::{Point, slot_name};
 use crate::snapshot::query::{Announcement, Column, Since};
-use crate::snapshot::replica::Replica;
+use crate::snapshot::replica::{self, Replica};
 use crate::snapshot::worker::{self, Patience};
-use crate::source::{ConnectOptions, Sql, catalog, connect_sql, partitions};
+use crate::source::{ConnectOptions, Folding, Sql, catalog, connect_sql, partitions};
 
 mod reader;
 
@@ -128,13 +130,19 @@ pub(super) struct Settings {
     pub(super) slot: String,
     pub(super) publications: Vec<String>,
     pub(super) selection: Selection,
-    pub(super) fold_to_root: bool,
+    pub(super) folding: Arc<Folding>,
     /// Tables that no snapshot was asked for are read as well.
     pub(super) initial: bool,
     pub(super) workers: usize,
     /// Bytes a second over all workers.
     pub(super) max_rate: Option<u64>,
     pub(super) gauge: Arc<Gauge>,
+    /// Counts what is tried again.
+    pub(super) retries: IntCounter,
+    /// While the slot keeps nearly as much log as it may, nothing more is begun.
+    pub(super) wal: tokio::sync::watch::Receiver<wal::Look>,
+    /// Asked for the record that a point on a standby waits for.
+    pub(super) primary: Option<ConnectOptions>,
 }
 
 /// The task beside the stream; it ends when this is dropped.
@@ -220,6 +228,8 @@ struct Wanted {
     name: String,
     /// Of a leaf.
     root: Option<Oid>,
+    /// Schema and name of the root.
+    root_name: (String, String),
     has_key: bool,
 }
 
@@ -229,6 +239,8 @@ struct Table {
     name: String,
     /// Of a leaf.
     root: Option<Oid>,
+    /// Schema and name of the root.
+    root_name: (String, String),
     supersedes: bool,
     /// The point of the oldest rows that count, and its time.
     since: Option<(Lsn, i64)>,
@@ -304,6 +316,7 @@ impl Rounds {
                 Err(_) if self.requests.is_closed() => return,
                 Err(error) => {
                     let delay = backoff.next_delay();
+                    self.settings.retries.inc();
                     warn!(
                         error = error.chain(),
                         hint = error.hint_text(),
@@ -346,7 +359,10 @@ impl Rounds {
         let sql = connect_sql(&settings.options).await?;
         let replica = match &settings.replica_of {
             // Before anything is asked: what the stream made us look for may not be there yet.
-            Some(source) => Some(Replica::caught_up(source, &settings.options, &sql, POINT_WAIT).await?),
+            Some(source) => Some(
+                Replica::caught_up(source, settings.primary.as_ref(), &settings.options, &sql, POINT_WAIT)
+                    .await?,
+            ),
             None => None,
         };
         if self.running().next().is_none() && self.knows_all(&sql).await? {
@@ -366,11 +382,15 @@ impl Rounds {
         if wanted.is_empty() {
             return Ok(false);
         }
+        wal::until_snapshots_may_read(&mut settings.wal.clone()).await;
         self.points += 1;
         let name = slot_name(&settings.slot, self.points)?;
         let point = match &replica {
             Some(replica) => Box::pin(replica.find(&name, POINT_WAIT)).await?,
-            None => Box::pin(Point::find(&settings.options, &name, POINT_WAIT)).await?,
+            None => {
+                let primary = settings.primary.as_ref();
+                Box::pin(replica::find(primary, &settings.options, &name, POINT_WAIT)).await?
+            }
         };
         info!(lsn = %point.lsn, tables = wanted.len(), "reading the rows that tables have already");
         self.ask(|answer| Request::Reach { lsn: point.lsn, answer }).await?;
@@ -399,19 +419,19 @@ impl Rounds {
 
     /// Whether no table is new. Only OIDs are asked for: at most starts that is all there is to find out.
     async fn knows_all(&self, sql: &Sql) -> Result<bool> {
-        let Settings { publications, fold_to_root, .. } = &*self.settings;
-        let roots = catalog::published_roots(sql, publications, *fold_to_root).await?;
+        let Settings { publications, folding, .. } = &*self.settings;
+        let roots = catalog::published_roots(sql, publications, folding).await?;
         Ok(roots.iter().all(|root| self.known.contains_key(&root.0) || self.unwanted.contains(root)))
     }
 
     /// What the catalogs say of what may be wanted.
     async fn facts(&self, sql: &Sql) -> Result<Facts> {
-        let Settings { publications, fold_to_root, .. } = &*self.settings;
+        let Settings { publications, folding, .. } = &*self.settings;
         if self.looks || self.running().any(|(_, known)| known.root.is_none()) {
-            return catalog::facts_all(sql, publications, *fold_to_root).await;
+            return catalog::facts_all(sql, publications, folding).await;
         }
         let leaves: Vec<Oid> = self.running().map(|(leaf, _)| leaf).collect();
-        catalog::facts_for(sql, &leaves, &[], &[]).await
+        catalog::facts_for(sql, folding, &leaves, &[], &[]).await
     }
 
     /// Leaves that were to be read by themselves, and are none any more.
@@ -448,6 +468,7 @@ impl Rounds {
         let has_key = |root: &RootFacts| {
             !root.primary_key.is_empty() || root.replica_identity == ReplicaIdentity::Index
         };
+        let name_of = |root: &RootFacts| (root.schema.clone(), root.name.clone());
         let mut wanted = BTreeMap::new();
         for (oid, root) in &roots {
             let is_wanted = match self.known.get(&oid.0) {
@@ -456,13 +477,14 @@ impl Rounds {
             };
             if is_wanted {
                 let name = format!("{}.{}", root.schema, root.name);
-                wanted.insert(*oid, Wanted { name, root: None, has_key: has_key(root) });
+                let (root_name, has_key) = (name_of(root), has_key(root));
+                wanted.insert(*oid, Wanted { name, root: None, root_name, has_key });
             }
         }
         for (leaf, known) in self.running() {
             if let Some(root) = known.root.and_then(|root| roots.get(&Oid(root))) {
-                let (name, root, has_key) = (known.table.clone(), Some(root.oid), has_key(root));
-                wanted.insert(leaf, Wanted { name, root, has_key });
+                let (name, root_name, has_key) = (known.table.clone(), name_of(root), has_key(root));
+                wanted.insert(leaf, Wanted { name, root: Some(root.oid), root_name, has_key });
             }
         }
         wanted
@@ -480,7 +502,7 @@ impl Rounds {
         drop(sql);
         let mut tables: BTreeMap<Oid, Table> = BTreeMap::new();
         let mut anews: BTreeSet<Oid> = BTreeSet::new();
-        for (subject, Wanted { name, root, has_key }) in &wanted {
+        for (subject, Wanted { name, root, root_name, has_key }) in &wanted {
             let known = self.known.entry(subject.0).or_default();
             let supersedes = known.supersedes || !has_key;
             let anew = !has_key && !known.relations.is_empty();
@@ -493,8 +515,9 @@ impl Rounds {
             let since = known.lsn.map(|lsn| (lsn, point.time_unix_micros));
             let since = Some(since.unwrap_or((point.lsn, point.time_unix_micros)));
             let rows = known.rows;
-            let (name, root) = (name.clone(), *root);
-            tables.insert(*subject, Table { name, root, supersedes, since, rows, ..Table::default() });
+            let (name, root, root_name) = (name.clone(), *root, root_name.clone());
+            let table = Table { name, root, root_name, supersedes, since, rows, ..Table::default() };
+            tables.insert(*subject, table);
             anews.extend(anew.then_some(*subject));
         }
         let filenodes: BTreeMap<Oid, u32> =
@@ -553,10 +576,10 @@ impl Rounds {
         let (outcomes, mut ended) = mpsc::channel(self.settings.workers * 2);
         let mut readers = JoinSet::new();
         let aside: Arc<Mutex<BTreeSet<Oid>>> = Arc::default();
-        let folds = self.settings.fold_to_root;
+        let folds = self.settings.folding.to_root;
         let subject = |(oid, table): (&Oid, &Table)| {
             let root = folds.then(|| table.root.unwrap_or(*oid));
-            (*oid, Subject { name: table.name.clone(), root })
+            (*oid, Subject { name: table.name.clone(), root, root_name: table.root_name.clone() })
         };
         let subjects: Arc<BTreeMap<Oid, Subject>> = Arc::new(tables.iter().map(subject).collect());
         for _ in 0..self.settings.workers {
@@ -594,6 +617,7 @@ impl Rounds {
                 }
                 Outcome::PointLost(error) => {
                     readers.shutdown().await;
+                    self.settings.retries.inc();
                     warn!(
                         error = error.chain(),
                         "the snapshot's point is lost; what is left is read at a new one"

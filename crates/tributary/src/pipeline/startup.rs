@@ -10,7 +10,7 @@ use pgoutput::Lsn;
 
 use crate::error::{Error, Result};
 use crate::source::session::{System, TimelineSwitch};
-use crate::source::slot::Slot;
+use crate::source::slot::{self, Slot};
 
 /// What the server says of itself and of our slot.
 #[derive(Debug)]
@@ -124,9 +124,9 @@ fn check_slot<'a>(situation: &Situation<'a>) -> Result<&'a Slot> {
     refuse_foreign(name, slot, situation.database)?;
     if let Some(reason) = lost(slot) {
         return Err(Error::halted(format!(
-            "slot `{name}` is lost ({reason}): the server removed what it still had to send"
+            "slot `{name}` is lost ({reason}): the server can send nothing from it any more"
         ))
-        .hint("raise `max_slot_wal_keep_size`, then drop the slot and set up a new `lake.url` prefix"));
+        .hint(format!("{}, then drop the slot and set up a new `lake.url` prefix", mend(reason))));
     }
     Ok(slot)
 }
@@ -137,6 +137,26 @@ pub fn lost(slot: &Slot) -> Option<&str> {
         (Some(reason), _) => Some(reason),
         (None, Some("lost")) => Some("wal_removed"),
         (None, _) => None,
+    }
+}
+
+/// What keeps the server from doing it again.
+fn mend(reason: &str) -> &'static str {
+    match reason {
+        "idle_timeout" => {
+            "raise `idle_replication_slot_timeout` above the longest time that the daemon may be down"
+        }
+        "wal_level_insufficient" => {
+            "set `wal_level = logical` at the source, and at the primary of a standby"
+        }
+        "rows_removed" => {
+            "turn `hot_standby_feedback` on at the standby, and give it a physical slot at its primary (`primary_slot_name`)"
+        }
+        // 16 does not tell which of the two.
+        slot::CONFLICT => {
+            "turn `hot_standby_feedback` on at the standby, give it a physical slot (`primary_slot_name`), and keep `wal_level = logical` at its primary"
+        }
+        _ => "raise `max_slot_wal_keep_size`, or set `source.wal_budget` below it",
     }
 }
 

@@ -6,15 +6,16 @@
 //! Fails: transient when the source went away, as its parts fail otherwise. What was not logged is streamed again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lake::gauge::Use;
+use lake::kill_points::kill_point;
 use lake::log::{Event, Totals};
-use lake::writer::{Cut, Published, Settings, Writer};
+use lake::writer::{Cut, Published, Settings, Step, Steps, Writer};
 use pgoutput::{Decoder, Lsn, Message, Oid, Options, PgTimestamp, StreamStart, Xid};
 use tables::change::{Change, TxStamp};
 use tables::fold::{Fold, FoldError, Folded};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use super::opening::Opened;
@@ -25,10 +26,13 @@ use crate::buffers::{self, Buffers};
 use crate::clock;
 use crate::config::PartitionPolicies;
 use crate::error::{Error, Result};
+use crate::metrics::Stage;
 use crate::source::catalog::Reach;
-use crate::source::{self, DDL_PREFIX, Received, Sql, Stream, catalog, slot};
-use crate::status::{SlotStatus, State};
+use crate::source::standby::Follower;
+use crate::source::{self, DDL_PREFIX, Folding, Received, Sql, Stream, catalog};
+use crate::status::{Shared, State};
 use crate::transactions::{Replay, Transactions};
+use crate::wal_budget::Level;
 
 mod events;
 mod partitions;
@@ -47,6 +51,7 @@ pub(super) struct Streaming<'c> {
     source_sql: Sql,
     decoder: Decoder,
     fold: Fold,
+    folding: Arc<Folding>,
     buffers: Buffers,
     writer: Writer,
     positions: Positions,
@@ -55,6 +60,9 @@ pub(super) struct Streaming<'c> {
     seen: Option<Xid>,
     transactions: Transactions,
     streamed_from: Option<Xid>,
+    /// Of a standby: a cut waits until it has vouched for what came.
+    follower: Option<Follower>,
+    wants_cut: bool,
     /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
     replay: Option<Replay>,
     publication: Event,
@@ -72,7 +80,6 @@ pub(super) struct Streaming<'c> {
     last_idle: Instant,
     last_relief: Instant,
     last_publication_check: Instant,
-    last_slot_check: Option<Instant>,
     /// Since when something is received that no reader can see.
     behind_since: Option<Instant>,
     reply_requests: ReplyRequests,
@@ -125,6 +132,8 @@ impl<'c> Streaming<'c> {
             sql,
             source_sql,
             fold,
+            folding,
+            follower,
             streamed_from,
             publication,
             reach,
@@ -140,12 +149,13 @@ impl<'c> Streaming<'c> {
         }
         let settings = Settings {
             file_bytes: context.config.cut.file_size.as_u64(),
-            encoders: std::thread::available_parallelism().map_or(2, usize::from),
+            encoders: lake::ambient::parallelism(),
             uploads: UPLOADS,
+            steps: steps(&context.shared),
         };
         let positions = Positions::at(state.to_lsn);
-        let beside = Beside::start(context, &state)?;
-        let partitions = Watched::start(context, &state, &fold, reach.via_root)?;
+        let beside = Beside::start(context, &state, &folding)?;
+        let partitions = Watched::start(context, &state, &fold, &folding, reach.via_root)?;
         let policies = context.config.partition_policies()?;
         let options = Options { proto_version, streaming_parallel: false };
         let store = Arc::clone(&context.store);
@@ -163,6 +173,7 @@ impl<'c> Streaming<'c> {
             source_sql,
             decoder: Decoder::new(options),
             fold,
+            folding,
             buffers,
             writer,
             positions,
@@ -170,6 +181,8 @@ impl<'c> Streaming<'c> {
             seen: None,
             transactions,
             streamed_from,
+            follower,
+            wants_cut: false,
             replay: None,
             publication,
             reach,
@@ -183,7 +196,6 @@ impl<'c> Streaming<'c> {
             last_idle: now,
             last_relief: now,
             last_publication_check: now,
-            last_slot_check: None,
             behind_since: None,
             reply_requests: ReplyRequests { count: 0, since: now },
         })
@@ -219,6 +231,7 @@ impl<'c> Streaming<'c> {
         if outcome.is_ok()
             && let Some(stream) = stream
         {
+            kill_point("drained");
             stream.stop().await?;
         }
         outcome
@@ -242,7 +255,7 @@ impl<'c> Streaming<'c> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = self.context.shutdown.clone();
         let gauge = Arc::clone(&self.context.gauge);
-        let mut next_status = tokio::time::Instant::now();
+        let mut next_status = Instant::now();
         let status_interval = self.stream.as_ref().map_or(super::STATUS_INTERVAL, Stream::status_interval);
         loop {
             if self.is_done() {
@@ -265,8 +278,9 @@ impl<'c> Streaming<'c> {
                         stream.send_status(asks).await?;
                     }
                     let interval = if asks { TARGET_STATUS_INTERVAL.min(status_interval) } else { status_interval };
-                    next_status = tokio::time::Instant::now() + interval;
+                    next_status = Instant::now() + interval;
                 }
+                () = std::future::ready(()), if self.wants_cut => self.cut_once_vouched_for().await?,
                 _ = tick.tick() => self.on_tick().await?,
                 request = self.beside.snapshots.requests.recv(), if takes_requests => self.on_snapshot(request).await?,
                 news = self.partitions.task.news.recv(), if takes_requests => self.on_partitions(news)?,
@@ -283,7 +297,7 @@ impl<'c> Streaming<'c> {
     }
 
     fn wants_to_read(&self) -> bool {
-        let has_room = self.context.gauge.has_room();
+        let has_room = self.context.gauge.has_room() && !self.wants_cut;
         match self.phase {
             Phase::Streaming => has_room,
             // A transaction that is half here is read to its end, so that the cut can hold it.
@@ -344,6 +358,7 @@ impl<'c> Streaming<'c> {
 
     fn begin_drain(&mut self, reason: &'static str, deadline: Option<Instant>) -> Result<()> {
         info!(reason, received = %self.positions.received, published = %self.positions.published, "stopping");
+        kill_point("draining");
         self.context.shared.state(State::Stopping);
         self.phase = Phase::Draining { deadline };
         self.cut_if_due()
@@ -369,6 +384,8 @@ impl<'c> Streaming<'c> {
             stream.set_positions(self.positions.received, self.positions.published);
             stream.send_status(false).await?;
             self.positions.confirmed = self.positions.published;
+            self.context.shared.metrics().stage(Stage::Confirm, published.published_at.elapsed());
+            kill_point("confirmed");
         }
         self.cut_if_due()
     }
@@ -403,9 +420,13 @@ impl<'c> Streaming<'c> {
     }
 
     async fn drain(&mut self, stream: &mut Stream) -> Result<()> {
+        let begun = Instant::now();
         let mut reply = false;
         let mut last_sent_at = None;
-        while self.replay.is_none() && (self.phase == Phase::Streaming || self.fold.in_transaction()) {
+        while self.replay.is_none()
+            && !self.wants_cut
+            && (self.phase == Phase::Streaming || self.fold.in_transaction())
+        {
             let Some(received) = stream.pop()? else { break };
             match received {
                 Received::Wal { message, sent_at, .. } => {
@@ -427,6 +448,11 @@ impl<'c> Streaming<'c> {
         // Of a read within a large row nothing is known that was not before.
         if let Some(sent_at) = last_sent_at {
             stream.set_late(self.is_late(sent_at));
+            let decoded = begun.elapsed();
+            let since_sent = u64::try_from(clock::unix_micros() - sent_at.unix_micros()).unwrap_or(0);
+            let metrics = self.context.shared.metrics();
+            metrics.stage(Stage::Read, Duration::from_micros(since_sent).saturating_sub(decoded));
+            metrics.stage(Stage::Decode, decoded);
         }
         stream.set_positions(self.positions.received, self.positions.published);
         if reply {
@@ -456,6 +482,7 @@ impl<'c> Streaming<'c> {
             // What came behind the commit is in the stream's buffer.
             return self.on_filled(Ok(())).await;
         }
+        kill_point("replaying");
         while let Some(message) = replay.pop()? {
             self.apply_or_learn(message).await?;
         }
@@ -490,6 +517,8 @@ impl<'c> Streaming<'c> {
         for _ in 0..=FACTS_ROUNDS {
             let Some(needs) = self.apply(frame)? else { return Ok(()) };
             self.learn(&needs).await?;
+            // One read may bring thousands of tables that are new.
+            self.context.shared.pulse().beat();
         }
         Err(Error::bug("the catalogs were asked again and again for the same message"))
     }
@@ -579,16 +608,17 @@ impl<'c> Streaming<'c> {
             "asking the catalogs"
         );
         self.wait_until_seen().await?;
-        let asked = catalog::facts_for(&self.sql, relations, types, columns);
+        let asked = catalog::facts_for(&self.sql, &self.folding, relations, types, columns);
         let facts = tokio::time::timeout(CATALOG_TIMEOUT, asked)
             .await
             .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
-        if !facts.leaves.is_empty() {
-            // Whether it had rows before is for the other task to find out.
-            let leaves = facts.leaves.iter().map(|leaf| leaf.oid).collect();
+        // Whether it had rows before is for the other task to find out.
+        let news = facts.leaves.iter().filter(|leaf| self.fold.root_of(leaf.oid) != leaf.root);
+        let mut leaves: Vec<Oid> = news.map(|leaf| leaf.oid).collect();
+        leaves.extend(self.fold.learn(facts));
+        if !leaves.is_empty() {
             self.partitions.task.look(Cause::Leaves(leaves));
         }
-        self.fold.learn(facts);
         Ok(())
     }
 
@@ -613,10 +643,10 @@ impl<'c> Streaming<'c> {
     }
 
     async fn on_tick(&mut self) -> Result<()> {
+        self.context.shared.pulse().beat();
         self.relieve()?;
         self.cut_if_due()?;
         self.observe();
-        self.check_slot().await?;
         if self.phase == Phase::Streaming && self.last_publication_check.elapsed() >= PUBLICATION_INTERVAL {
             self.last_publication_check = Instant::now();
             let names = &self.context.config.source.publication;
@@ -633,24 +663,6 @@ impl<'c> Streaming<'c> {
         Ok(())
     }
 
-    /// What the server says of the slot, for people. A slot that is lost while we stream ends the stream by itself.
-    async fn check_slot(&mut self) -> Result<()> {
-        if self.phase != Phase::Streaming
-            || self.last_slot_check.is_some_and(|last| last.elapsed() < SLOT_INTERVAL)
-        {
-            return Ok(());
-        }
-        self.last_slot_check = Some(Instant::now());
-        let name = &self.context.config.source.slot;
-        let found = tokio::time::timeout(SLOT_TIMEOUT, slot::slot(&self.source_sql, name))
-            .await
-            .map_err(|_elapsed| Error::transient("the catalogs did not answer in time"))??;
-        if let Some(found) = found {
-            self.context.shared.slot(SlotStatus::of(name, &found));
-        }
-        Ok(())
-    }
-
     /// Cuts if a cut is wanted and may be made.
     fn cut_if_due(&mut self) -> Result<()> {
         if self.fold.in_transaction() || !self.writer.has_room() {
@@ -661,7 +673,11 @@ impl<'c> Streaming<'c> {
                 self.positions.is_idle_behind() && self.last_idle.elapsed() >= IDLE_INTERVAL
             }
             Phase::Streaming => {
-                self.cut_begun.is_some_and(|begun| begun.elapsed() >= self.context.config.cut.interval)
+                let interval = self.context.config.cut.interval;
+                // What is published sooner is removed sooner.
+                let is_tight = self.context.wal.level() >= Level::Tight;
+                let interval = if is_tight { interval.min(TIGHT_INTERVAL) } else { interval };
+                self.cut_begun.is_some_and(|begun| begun.elapsed() >= interval)
             }
             Phase::Draining { .. } | Phase::Renewing | Phase::Ended => {
                 self.has_rows() || !self.events.is_empty() || self.positions.is_behind()
@@ -670,8 +686,28 @@ impl<'c> Streaming<'c> {
         if is_due { self.cut() } else { Ok(()) }
     }
 
-    /// Ends the open cut at the last commit; without rows, at the last position that is known to be clean.
+    /// Ends the open cut. What came from a standby has to be vouched for first; nothing is read until then.
     fn cut(&mut self) -> Result<()> {
+        if self.follower.is_none() {
+            return self.end_cut();
+        }
+        self.wants_cut = true;
+        Ok(())
+    }
+
+    /// Ends the open cut if all of it is of the timeline that the log has.
+    async fn cut_once_vouched_for(&mut self) -> Result<()> {
+        if let Some(follower) = &mut self.follower {
+            follower.vouch().await?;
+        }
+        self.wants_cut = false;
+        self.end_cut()?;
+        // What came behind the cut is in the stream's buffer.
+        if self.phase == Phase::Streaming { self.on_filled(Ok(())).await } else { Ok(()) }
+    }
+
+    /// Ends the open cut at the last commit; without rows, at the last position that is known to be clean.
+    fn end_cut(&mut self) -> Result<()> {
         // I2: no transaction is half in a cut.
         assert!(!self.fold.in_transaction(), "a cut inside a transaction");
         let mut files = self.buffers.seal(&mut self.writer, self.fold.tables())?;
@@ -685,12 +721,13 @@ impl<'c> Streaming<'c> {
                 self.context.shared.needs_resync(table, column, reason);
             }
         }
+        let from_commit_time = self.positions.first_commit_time().filter(|_| has_changes);
         let (to_lsn, to_commit_time) = self.positions.seal(has_changes);
         self.last_idle = Instant::now();
         self.cut_begun = None;
         let written_at = lake::time::rfc3339(clock::unix_micros());
         self.unpublished += 1;
-        self.writer.cut(Cut { to_lsn, to_commit_time, written_at, events }, files)?;
+        self.writer.cut(Cut { to_lsn, from_commit_time, to_commit_time, written_at, events }, files)?;
         Ok(())
     }
 
@@ -745,6 +782,7 @@ impl<'c> Streaming<'c> {
         let gauge = &self.context.gauge;
         let paused = self.phase == Phase::Streaming && !gauge.has_room();
         shared.memory(gauge, paused);
+        shared.cuts(self.buffers.rows(), self.unpublished);
         shared.spool(self.transactions.count(), self.transactions.spooled_bytes());
         for ((table, column, loss), cells) in self.buffers.take_lossy() {
             shared.lossy_cells(&buffers::name_of(self.fold.tables(), table), &column, loss, cells);
@@ -755,9 +793,23 @@ impl<'c> Streaming<'c> {
     }
 }
 
+/// Where the writer tells how long it took.
+fn steps(shared: &Arc<Shared>) -> Steps {
+    let shared = Arc::clone(shared);
+    Steps::new(move |step, took| {
+        let stage = match step {
+            Step::Encode => Stage::Encode,
+            Step::Upload => Stage::Upload,
+        };
+        shared.metrics().stage(stage, took);
+    })
+}
+
 fn append(buffers: &mut Buffers, stamp: Option<TxStamp>, changes: &[Change<'_, '_>]) -> Result<()> {
     let stamp = stamp.ok_or_else(|| Error::bug("a change outside a transaction"))?;
-    changes.iter().try_for_each(|change| buffers.append(&stamp, change))
+    changes.iter().try_for_each(|change| buffers.append(&stamp, change))?;
+    kill_point("mid-transaction");
+    Ok(())
 }
 
 fn clash(error: FoldError, after: Lsn) -> Error {
@@ -782,16 +834,14 @@ const TICK: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(20);
 /// How often an idle position is logged, so that a busy database beside quiet tables frees its WAL (T58).
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How old a buffered row gets while the slot keeps nearly as much log as it may.
+const TIGHT_INTERVAL: Duration = Duration::from_secs(5);
 /// What is sent so long after its commit is no later for being read some milliseconds later.
 const LATE_MICROS: i64 = 100_000;
 /// How often the server is asked for its position while a target is waited for.
 const TARGET_STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the publications are compared with what the log recorded (T52).
 const PUBLICATION_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the server is asked for the state of the slot.
-const SLOT_INTERVAL: Duration = Duration::from_secs(10);
-/// How long that may take; the loop stands still meanwhile.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a catalog query may take before the attempt is given up.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the catalogs are asked for a transaction that they do not show yet.

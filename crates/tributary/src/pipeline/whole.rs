@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use lake::log::Event;
 use pgoutput::{Lsn, Oid};
+use tables::fold::is_made_up;
 use tables::lineage::Facts;
 use tracing::debug;
 
@@ -45,8 +46,8 @@ async fn tables(sql: &Sql, config: &Config, is_adopted: bool) -> Result<Vec<(Oid
     if !is_adopted && catalog::published_count(sql, &config.source.publication).await? > RELATIONS_MAX {
         return Err(Error::transient("there are too many tables to look at each"));
     }
-    let folds = config.partitions.folds_to_root();
-    let facts = catalog::facts_all(sql, &config.source.publication, folds).await?;
+    let folding = config.partitions.folding(None)?;
+    let facts = catalog::facts_all(sql, &config.source.publication, &folding).await?;
     let selection = config.tables.selection()?;
     let roots = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name));
     let roots: Vec<(Oid, String)> =
@@ -64,7 +65,8 @@ async fn tables(sql: &Sql, config: &Config, is_adopted: bool) -> Result<Vec<(Oid
 
 /// The roots that have a row, in whatever relation.
 async fn filled(sql: &Sql, facts: &Facts) -> Result<BTreeSet<Oid>> {
-    let roots = facts.roots.iter().map(|root| (root.oid, &root.schema, &root.name));
+    let roots = facts.roots.iter().filter(|root| !is_made_up(root.oid));
+    let roots = roots.map(|root| (root.oid, &root.schema, &root.name));
     let leaves = facts.leaves.iter().map(|leaf| (leaf.root, &leaf.schema, &leaf.name));
     let looks: Vec<String> = roots
         .chain(leaves)

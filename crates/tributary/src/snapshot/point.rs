@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use lake::kill_points::kill_point;
 use pgoutput::Lsn;
 
 use crate::error::{Error, Result};
@@ -56,6 +57,7 @@ impl Point {
             }
             Err(error) => return Err(error),
         };
+        kill_point("point-found");
         let exported = created.snapshot.ok_or_else(|| Error::bug("the slot exported no snapshot"))?;
         let point = Point::keep(keeper, created.consistent_point, &exported).await?;
         if let Some(guard) = guard {

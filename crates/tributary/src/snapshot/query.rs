@@ -30,6 +30,8 @@ pub struct Shape {
     pub announced: Oid,
     /// The topmost table that it is a partition of; itself, if it is none.
     pub root: Oid,
+    /// The tables that it is a partition of, or inherits from, at whatever distance.
+    pub above: Vec<Above>,
     /// Where its rows lie.
     pub filenode: u32,
     /// Whether block numbers and transaction ids of rows mean something: not to access methods of extensions.
@@ -40,6 +42,17 @@ pub struct Shape {
     pub columns: Vec<Column>,
     /// Only rows that satisfy one of these are published; all, if there is none.
     pub filters: Vec<String>,
+}
+
+/// A table that another one is a partition of, or inherits from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Above {
+    /// The table.
+    pub oid: Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// A published column.
@@ -57,7 +70,7 @@ pub struct Column {
 
 impl Shape {
     /// `schema.name`, quoted.
-    pub(super) fn quoted_name(&self) -> String {
+    pub(crate) fn quoted_name(&self) -> String {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
@@ -164,6 +177,9 @@ fn shape(row: &Row) -> Result<Shape> {
     let (attnums, names, types, modifiers): (Vec<i16>, Vec<String>, Vec<u32>, Vec<i32>) =
         (get(row, 5)?, get(row, 6)?, get(row, 7)?, get(row, 8)?);
     let columns = attnums.into_iter().zip(names).zip(types).zip(modifiers);
+    let (oids, schemas, above): (Vec<u32>, Vec<String>, Vec<String>) =
+        (get(row, 13)?, get(row, 14)?, get(row, 15)?);
+    let above = oids.into_iter().zip(schemas).zip(above);
     Ok(Shape {
         relation: Oid(get(row, 0)?),
         schema: get(row, 1)?,
@@ -182,6 +198,7 @@ fn shape(row: &Row) -> Result<Shape> {
         has_blocks: get(row, 10)?,
         announced: Oid(get(row, 11)?),
         root: Oid(get(row, 12)?),
+        above: above.map(|((oid, schema), name)| Above { oid: Oid(oid), schema, name }).collect(),
     })
 }
 
@@ -249,11 +266,13 @@ fn shapes_query(server_version: u32) -> String {
         ("false", "NULL::pg_node_tree", "NULL::text[]")
     };
     let generated = if server_version >= 180_000 { "p.pubgencols = 's'" } else { "false" };
+    // The lone lookup of `relispartition` is one of the index, whatever the statistics of the catalogs say: without any, a join would read all of
+    // them for every relation.
     format!(
         "WITH RECURSIVE above(oid, ancestor, level) AS ( \
            SELECT w.oid, w.oid, 0 FROM unnest($2::oid[]) AS w(oid) \
-           UNION ALL SELECT a.oid, i.inhparent, a.level + 1 FROM above a \
-           JOIN pg_class k ON k.oid = a.ancestor AND k.relispartition JOIN pg_inherits i ON i.inhrelid = a.ancestor \
+           UNION ALL SELECT a.oid, i.inhparent, a.level + 1 FROM above a JOIN pg_inherits i ON i.inhrelid = a.ancestor \
+           WHERE (SELECT k.relispartition FROM pg_class k WHERE k.oid = a.ancestor) \
          ), member AS ( \
            SELECT a.oid, p.oid AS publication, CASE WHEN p.pubviaroot THEN max(a.level) ELSE 0 END AS level \
            FROM above a JOIN pg_class k ON k.oid = a.ancestor JOIN pg_publication p ON p.pubname = ANY($1::text[]) \
@@ -276,7 +295,8 @@ fn shapes_query(server_version: u32) -> String {
          SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION}, \
            columns.numbers, columns.names, columns.types, columns.modifiers, \
            CASE WHEN NOT t.is_unfiltered THEN t.filters END, {IS_HEAP}, t.announced, \
-           (SELECT a.ancestor FROM above a WHERE a.oid = c.oid ORDER BY a.level DESC LIMIT 1) \
+           (SELECT a.ancestor FROM above a WHERE a.oid = c.oid ORDER BY a.level DESC LIMIT 1), \
+           ancestors.oids, ancestors.schemas, ancestors.names \
          FROM published t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL ( \
            SELECT coalesce(array_agg(a.attnum ORDER BY a.attnum), '{{}}'::int2[]) AS numbers, \
@@ -288,6 +308,14 @@ fn shapes_query(server_version: u32) -> String {
              THEN a.attgenerated IN ('', 's') \
              ELSE t.is_whole AND (a.attgenerated = '' OR a.attgenerated = 's' AND t.is_generated) END \
          ) AS columns \
+         CROSS JOIN LATERAL ( \
+           WITH RECURSIVE up(oid) AS (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid \
+             UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid) \
+           SELECT coalesce(array_agg(k.oid ORDER BY k.oid), '{{}}'::oid[]) AS oids, \
+             coalesce(array_agg(m.nspname::text ORDER BY k.oid), '{{}}'::text[]) AS schemas, \
+             coalesce(array_agg(k.relname::text ORDER BY k.oid), '{{}}'::text[]) AS names \
+           FROM up JOIN pg_class k ON k.oid = up.oid JOIN pg_namespace m ON m.oid = k.relnamespace \
+         ) AS ancestors \
          WHERE c.relkind = 'r' AND (t.is_unfiltered OR array_position(t.filters, NULL) IS NULL)"
     )
 }

@@ -14,21 +14,24 @@ use pgoutput::Lsn;
 use super::point::Point;
 use crate::error::{Error, Result};
 use crate::source::catalog::{ServerFacts, server, written_lsn};
-use crate::source::{ConnectOptions, Session, Sql, connect_sql};
+use crate::source::{ConnectOptions, Session, Sql, connect_sql, standby};
 
 /// A server with the source's log, as far as the source had it when it was asked.
 #[derive(Debug)]
 pub struct Replica {
-    source: ConnectOptions,
+    /// The server that can be asked to log what a standby waits for.
+    writer: ConnectOptions,
     options: ConnectOptions,
     /// It has the log up to here, and more by now.
     lsn: Lsn,
 }
 
 impl Replica {
-    /// Waits until the server at `options`, where `sql` is a session, has all that the source has now.
+    /// Waits until the server at `options`, where `sql` is a session, has all that the source has now. `primary` is that of a source that is a
+    /// standby itself.
     pub async fn caught_up(
         source: &ConnectOptions,
+        primary: Option<&ConnectOptions>,
         options: &ConnectOptions,
         sql: &Sql,
         wait: Duration,
@@ -61,7 +64,7 @@ impl Replica {
         // What the catalogs there show may not be flushed.
         let written = written_lsn(&connect_sql(source).await?).await?.unwrap_or_default();
         let lsn = written.max(theirs.wal_lsn);
-        let replayed = tokio::time::timeout(wait, replayed(sql, lsn));
+        let replayed = tokio::time::timeout(wait, standby::wait_for_replay(sql, lsn));
         match replayed.await {
             Ok(replayed) => replayed?,
             Err(_) => {
@@ -75,16 +78,13 @@ impl Replica {
                 .hint("is its replay paused or delayed (recovery_min_apply_delay), or held up by a query there?"));
             }
         }
-        Ok(Replica { source: source.clone(), options: options.clone(), lsn })
+        let writer = primary.unwrap_or(source).clone();
+        Ok(Replica { writer, options: options.clone(), lsn })
     }
 
     /// Finds a point, as [`Point::find`] does.
     pub async fn find(&self, slot: &str, wait: Duration) -> Result<Point> {
-        let source = connect_sql(&self.source).await?;
-        let point = tokio::select! {
-            found = Point::find_waiting_for(Some(&source), &self.options, slot, wait) => found?,
-            never = log_running_transactions(&source) => never,
-        };
+        let point = find(Some(&self.writer), &self.options, slot, wait).await?;
         if point.lsn < self.lsn {
             return Err(Error::transient(format!(
                 "a point at {}, before the source's {}",
@@ -92,6 +92,25 @@ impl Replica {
             )));
         }
         Ok(point)
+    }
+}
+
+/// Finds a point; on a standby with the help of the server that it follows, if that may be asked.
+pub(crate) async fn find(
+    writer: Option<&ConnectOptions>,
+    options: &ConnectOptions,
+    slot: &str,
+    wait: Duration,
+) -> Result<Point> {
+    // It may be away, which only makes finding a point take longer.
+    let writer = match writer {
+        Some(writer) => standby::reach_primary(writer).await,
+        None => None,
+    };
+    let Some(writer) = writer else { return Point::find(options, slot, wait).await };
+    tokio::select! {
+        found = Point::find_waiting_for(Some(&writer), options, slot, wait) => found,
+        never = standby::log_running_transactions(&writer) => never,
     }
 }
 
@@ -116,33 +135,4 @@ pub fn unfit(server: &ServerFacts) -> Option<Error> {
     })
 }
 
-async fn replayed(sql: &Sql, lsn: Lsn) -> Result<()> {
-    while written_lsn(sql).await?.is_none_or(|at| at < lsn) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(())
-}
-
-/// T82: a standby waits for its primary to log which transactions run. By itself that does so every 15 seconds, and only if something
-/// was written.
-async fn log_running_transactions(source: &Sql) -> ! {
-    let mut is_permitted = true;
-    loop {
-        tokio::time::sleep(if is_permitted { LOG_EVERY } else { WRITE_EVERY }).await;
-        let asked = if is_permitted { LOG } else { WRITE };
-        if let Err(error) = source.query("running transactions", asked, &[]).await {
-            // A source that is a standby itself can do neither.
-            tracing::debug!(error = error.chain(), "the source does not log its running transactions");
-            is_permitted = false;
-        }
-    }
-}
-
-/// Only superusers may, and whom they permit it.
-const LOG: &str = "SELECT pg_log_standby_snapshot()";
-/// A message that nobody asks the stream for.
-const WRITE: &str = "SELECT pg_logical_emit_message(false, 'tributary', '')";
-const LOG_EVERY: Duration = Duration::from_millis(500);
-const WRITE_EVERY: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 const FIRST_THAT_DECODES: u32 = 16;

@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgoutput::{Oid, ReplicaIdentity};
-use tables::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
+use tables::lineage::{ColumnFacts, Facts, LeafFacts, Link, RootFacts};
 use tables::types::{Attribute, TypeFacts, TypeKind};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::folding::Folding;
 use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
@@ -28,8 +29,9 @@ pub use super::server::{
 /// Everything about the tables of these publications: what is published, what lies above it (the root of a published
 /// leaf) and below it (the leaves of a published root, which the stream announces as well).
 ///
-/// Without `fold_to_root` every relation is its own root, and no leaves are told of.
-pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -> Result<Facts> {
+/// Where leaves do not fold to their roots, every relation is its own root, and no leaves are told of.
+pub async fn facts_all(sql: &Sql, publications: &[String], folding: &Folding) -> Result<Facts> {
+    let fold_to_root = folding.to_root;
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
     let mut facts = Facts::default();
     if fold_to_root {
@@ -67,6 +69,7 @@ pub async fn facts_all(sql: &Sql, publications: &[String], fold_to_root: bool) -
         root.primary_key = keys.remove(&root.oid.0).unwrap_or_default();
     }
     facts.types = types(sql, &roots, &[]).await?;
+    folding.apply(sql, &mut facts).await?;
     Ok(facts)
 }
 
@@ -87,7 +90,12 @@ fn with_roots(mut found: Vec<(LeafFacts, bool)>) -> Vec<LeafFacts> {
 }
 
 /// Which roots there are: the OIDs of what [`facts_all`] tells of, for a fraction of its price.
-pub async fn published_roots(sql: &Sql, publications: &[String], fold_to_root: bool) -> Result<Vec<Oid>> {
+pub async fn published_roots(sql: &Sql, publications: &[String], folding: &Folding) -> Result<Vec<Oid>> {
+    if folding.has_rules() {
+        let facts = published_names(sql, publications, folding).await?;
+        return Ok(facts.roots.iter().map(|root| root.oid).collect());
+    }
+    let fold_to_root = folding.to_root;
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
     let query = format!(
         "{tree} SELECT array_agg(CASE WHEN $2::bool AND c.relispartition THEN {ROOT} ELSE c.oid END) FROM ( \
@@ -100,6 +108,25 @@ pub async fn published_roots(sql: &Sql, publications: &[String], fold_to_root: b
     Ok(oids.unwrap_or_default().into_iter().map(Oid).collect())
 }
 
+/// The published tables by their names alone, and those of them that are leaves without being partitions. Nothing is told of keys.
+pub async fn published_names(sql: &Sql, publications: &[String], folding: &Folding) -> Result<Facts> {
+    let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
+    let query = format!(
+        "{tree}, top(oid) AS ( \
+           SELECT DISTINCT CASE WHEN $2::bool AND c.relispartition THEN {ROOT} ELSE c.oid END FROM ( \
+             SELECT oid FROM tree \
+             EXCEPT SELECT i.inhrelid FROM ({PARTITIONED}) above JOIN pg_inherits i ON i.inhparent = above.oid WHERE $2::bool \
+           ) AS found JOIN pg_class c ON c.oid = found.oid \
+         ) SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, '{{}}'::text[] \
+         FROM top JOIN pg_class c ON c.oid = top.oid JOIN pg_namespace n ON n.oid = c.relnamespace"
+    );
+    let parameters: [&(dyn ToSql + Sync); 2] = [&publications, &folding.to_root];
+    let roots = sql.read_each("names of the published tables", &query, &parameters, root).await?;
+    let mut facts = Facts { roots, ..Facts::default() };
+    folding.apply(sql, &mut facts).await?;
+    Ok(facts)
+}
+
 /// How many relations are published: tables and all partitions below them.
 pub async fn published_count(sql: &Sql, publications: &[String]) -> Result<usize> {
     let tree = published_tree(sql.server_version(), "p.pubname = ANY($1::text[])");
@@ -110,7 +137,13 @@ pub async fn published_count(sql: &Sql, publications: &[String]) -> Result<usize
 }
 
 /// What a stream needs to know of relations and types that it met for the first time, and of the columns of tables that changed.
-pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid], changed: &[Oid]) -> Result<Facts> {
+pub async fn facts_for(
+    sql: &Sql,
+    folding: &Folding,
+    relations: &[Oid],
+    wanted: &[Oid],
+    changed: &[Oid],
+) -> Result<Facts> {
     let mut facts = Facts::default();
     if !changed.is_empty() {
         let changed: Vec<u32> = changed.iter().map(|oid| oid.0).collect();
@@ -151,6 +184,11 @@ pub async fn facts_for(sql: &Sql, relations: &[Oid], wanted: &[Oid], changed: &[
     facts.types = types(sql, &relations, &wanted).await?;
     let known: BTreeSet<u32> = facts.types.iter().map(|facts| facts.oid.0).collect();
     facts.gone.extend(wanted.iter().filter(|oid| !known.contains(oid)).map(|oid| Oid(*oid)));
+    folding.apply(sql, &mut facts).await?;
+    // A table that only patterns make is in no catalog.
+    let made_up: Vec<RootFacts> = facts.gone.iter().filter_map(|oid| folding.made_up(*oid)).collect();
+    facts.gone.retain(|oid| made_up.iter().all(|root| root.oid != *oid));
+    facts.roots.extend(made_up);
     Ok(facts)
 }
 
@@ -200,7 +238,7 @@ const PARTITIONED: &str =
 pub(crate) const IS_HEAP: &str =
     "EXISTS (SELECT FROM pg_am m WHERE m.oid = c.relam AND m.amhandler = 'heap_tableam_handler'::regproc)";
 
-const IS_TABLE: &str = "c.relkind IN ('r', 'p')";
+pub(super) const IS_TABLE: &str = "c.relkind IN ('r', 'p')";
 
 /// A partition on the way to a leaf counts as a leaf: with `publish_via_partition_root` rows can arrive under it.
 const IS_LEAF: &str = "c.relispartition AND c.relkind IN ('r', 'p')";
@@ -209,7 +247,7 @@ const IS_LEAF: &str = "c.relispartition AND c.relkind IN ('r', 'p')";
 const MAY_BE_PUBLISHED: &str = "c.relpersistence = 'p' AND c.oid >= 16384";
 
 /// The topmost partitioned table above relation `c`, which is a partition.
-const ROOT: &str = "coalesce(pg_partition_root(c.oid)::oid, c.oid)";
+pub(super) const ROOT: &str = "coalesce(pg_partition_root(c.oid)::oid, c.oid)";
 
 /// The columns of primary keys, one by one.
 const PRIMARY_KEYS: &str = "FROM pg_index i \
@@ -218,7 +256,7 @@ const PRIMARY_KEYS: &str = "FROM pg_index i \
        WHERE i.indisprimary AND k.position <= i.indnkeyatts";
 
 /// Of few tables: each looks its key up.
-fn root_columns() -> String {
+pub(super) fn root_columns() -> String {
     format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, \
          (SELECT coalesce(array_agg(a.attname::text ORDER BY k.position), '{{}}'::text[]) {PRIMARY_KEYS} AND i.indrelid = c.oid) \
@@ -237,11 +275,12 @@ fn leaf(row: &Row) -> Result<LeafFacts> {
         schema: get(row, 1)?,
         name: get(row, 2)?,
         root: Oid(get(row, 3)?),
+        link: Link::Partition,
         replica_identity: identity(get(row, 4)?)?,
     })
 }
 
-fn root(row: &Row) -> Result<RootFacts> {
+pub(super) fn root(row: &Row) -> Result<RootFacts> {
     Ok(RootFacts {
         oid: Oid(get(row, 0)?),
         schema: get(row, 1)?,
@@ -296,8 +335,8 @@ const COLUMNS: &str = "WITH RECURSIVE below(top, oid) AS (SELECT c.oid, c.oid FR
 
 /// The columns of tables, as the stream announces them: generated ones are not in it, unless a publication of 18 says so,
 /// and then a Relation message does.
-pub async fn columns_of(sql: &Sql, tables: &[RootFacts]) -> Result<Vec<PublishedColumn>> {
-    let oids: Vec<u32> = tables.iter().map(|table| table.oid.0).collect();
+pub async fn columns_of(sql: &Sql, tables: &[Oid]) -> Result<Vec<PublishedColumn>> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.0).collect();
     let rows = sql.query("columns of the published tables", PUBLISHED_COLUMNS, &[&oids]).await?;
     rows.iter()
         .map(|row| {
@@ -309,6 +348,15 @@ pub async fn columns_of(sql: &Sql, tables: &[RootFacts]) -> Result<Vec<Published
             })
         })
         .collect()
+}
+
+/// Of these columns by their names, those that relations have: relation and column.
+pub async fn columns_named(sql: &Sql, relations: &[Oid], names: &[&str]) -> Result<Vec<(Oid, String)>> {
+    let relations: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
+    let query = "SELECT a.attrelid, a.attname::text FROM pg_attribute a WHERE a.attrelid = ANY($1::oid[]) \
+         AND a.attname = ANY($2::text[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2";
+    let rows = sql.query("columns that have the names of groups", query, &[&relations, &names]).await?;
+    rows.iter().map(|row| Ok((Oid(get(row, 0)?), get(row, 1)?))).collect()
 }
 
 /// The types of the published tables' columns save for the `usual` ones, each once a table. Partitions have the types of what they are

@@ -8,6 +8,7 @@
 
 use futures_util::future::BoxFuture;
 
+use super::credentials::Secret;
 use super::dial::{self, Attempt, Io};
 use super::fault;
 use super::options::ConnectOptions;
@@ -22,7 +23,8 @@ pub fn install_crypto() {
 }
 
 /// How a session is let in. Boxed, and no async closure: sessions are opened on tasks of their own, too.
-pub(super) type SignIn<T> = for<'o> fn(Io, &'o ConnectOptions) -> BoxFuture<'o, Result<T>>;
+pub(super) type SignIn<T> =
+    for<'o> fn(Io, &'o ConnectOptions, Option<&'o Secret>) -> BoxFuture<'o, Result<T>>;
 
 /// Opens a connection and signs in on it, within the bound of the options.
 pub(super) async fn open<T: Send>(options: &ConnectOptions, sign_in: SignIn<T>) -> Result<T> {
@@ -41,10 +43,25 @@ pub(super) async fn open<T: Send>(options: &ConnectOptions, sign_in: SignIn<T>) 
 }
 
 async fn try_each<T: Send>(options: &ConnectOptions, sign_in: SignIn<T>) -> Result<T> {
+    let password = options.credentials.password(options).await?;
+    match try_each_way(options, sign_in, password.as_ref()).await {
+        Ok(session) => {
+            options.credentials.was_taken();
+            Ok(session)
+        }
+        Err(error) => Err(options.credentials.explain(error)),
+    }
+}
+
+async fn try_each_way<T: Send>(
+    options: &ConnectOptions,
+    sign_in: SignIn<T>,
+    password: Option<&Secret>,
+) -> Result<T> {
     let mut refusal = None;
     for attempt in dial::attempts(options) {
         let result = match dial::dial(options, *attempt).await {
-            Ok(io) => sign_in(io, options).await,
+            Ok(io) => sign_in(io, options, password).await,
             Err(error) => Err(error),
         };
         match result {

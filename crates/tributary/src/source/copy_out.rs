@@ -49,8 +49,10 @@ pub enum Copied<'a> {
 impl CopyOut {
     /// Opens a session with a server of this `server_version_num`, with the pinned settings.
     pub async fn connect(options: &ConnectOptions, server_version: u32) -> Result<CopyOut> {
-        let SignedIn { io, .. } =
-            connect::open(options, |io, options| Box::pin(startup::sign_in_for_sql(io, options))).await?;
+        let SignedIn { io, .. } = connect::open(options, |io, options, password| {
+            Box::pin(startup::sign_in_for_sql(io, options, password))
+        })
+        .await?;
         // Whoever signed us in took whole messages only, so the next byte begins one.
         let mut session =
             CopyOut { io, frames: Frames::new(), open_answers: 0, has_come: false, is_broken: false };

@@ -25,6 +25,9 @@ pub(super) enum Io {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+    /// To a server in this process.
+    #[cfg(feature = "simulation")]
+    Simulated(tokio::io::DuplexStream),
     /// TCP that nobody is told of what arrives on it; it can neither be read nor written.
     Deaf(std::net::TcpStream),
     /// Of a change from one to the other that failed.
@@ -57,6 +60,8 @@ impl Io {
         match self {
             Io::Tls(stream) => tls::end_point(stream),
             Io::Tcp(_) | Io::Unix(_) | Io::Deaf(_) | Io::Lost => None,
+            #[cfg(feature = "simulation")]
+            Io::Simulated(_) => None,
         }
     }
 
@@ -93,6 +98,12 @@ pub(super) fn attempts(options: &ConnectOptions) -> &'static [Attempt] {
 
 /// Opens a connection in one way.
 pub(super) async fn dial(options: &ConnectOptions, attempt: Attempt) -> Result<Io> {
+    #[cfg(feature = "simulation")]
+    if let Some(connected) = simulated::connect(&options.host) {
+        let unreachable =
+            |error| Error::transient(format!("connection to {}", options.address())).caused_by(error);
+        return connected.map(Io::Simulated).map_err(unreachable);
+    }
     match &options.host {
         Host::Unix(directory) => {
             let path = directory.join(format!(".s.PGSQL.{}", options.port));
@@ -148,6 +159,35 @@ fn configure(tcp: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
     Ok(())
 }
 
+/// Another network than this machine's, for the tasks of one thread.
+#[cfg(feature = "simulation")]
+pub mod simulated {
+    use std::cell::RefCell;
+    use std::io;
+    use std::rc::Rc;
+
+    use tokio::io::DuplexStream;
+
+    use super::Host;
+
+    /// Who answers at a host, by its name.
+    pub type Network = Rc<dyn Fn(&str) -> io::Result<DuplexStream>>;
+
+    thread_local! {
+        static NETWORK: RefCell<Option<Network>> = const { RefCell::new(None) };
+    }
+
+    /// Every connection of this thread goes there from here on; over the machine's network again with `None`.
+    pub fn enter(network: Option<Network>) {
+        NETWORK.with_borrow_mut(|entered| *entered = network);
+    }
+
+    pub(super) fn connect(host: &Host) -> Option<io::Result<DuplexStream>> {
+        let Host::Tcp(name) = host else { return None };
+        NETWORK.with_borrow(Option::clone).map(|network| network(name))
+    }
+}
+
 fn deaf() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the connection is not listened to")
 }
@@ -158,6 +198,8 @@ impl AsyncRead for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "simulation")]
+            Io::Simulated(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
@@ -169,6 +211,8 @@ impl AsyncWrite for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "simulation")]
+            Io::Simulated(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
@@ -178,6 +222,8 @@ impl AsyncWrite for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "simulation")]
+            Io::Simulated(stream) => Pin::new(stream).poll_flush(cx),
             Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
@@ -187,6 +233,8 @@ impl AsyncWrite for Io {
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "simulation")]
+            Io::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }

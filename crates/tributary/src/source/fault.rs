@@ -8,6 +8,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use tokio_postgres::error::Severity;
+
 use crate::error::{Error, Kind};
 
 /// What `ErrorResponse` and `NoticeResponse` say.
@@ -64,10 +66,16 @@ impl ServerError {
         }
     }
 
-    /// T23, T52: Postgres 18 goes on without a publication that it does not find, and the slot with it.
+    /// T23, T52: Postgres 18 goes on without a publication that it does not find, and the slot with it. Its words may be translated, its code is
+    /// that of other warnings as well: of a standby that a fail-over slot waits for.
     pub(super) fn tells_of_skipped_changes(&self) -> bool {
-        self.severity == "WARNING"
-            && (self.code == "55000" || self.message.contains("skipped loading publication"))
+        let is_meant = self.code == "55000" && !self.is_about_standbys();
+        self.severity == "WARNING" && (is_meant || self.message.contains("skipped loading publication"))
+    }
+
+    /// The stream waits for a standby that the primary names, which passes once that is back (T76).
+    pub(super) fn is_about_standbys(&self) -> bool {
+        self.message.contains("synchronized_standby_slots")
     }
 
     /// What has to happen next.
@@ -78,6 +86,8 @@ impl ServerError {
             ("55006" | "55P03", _) => Kind::Transient,
             // Invalidated slot, slot of another database, wal_level too low.
             (_, "55") => Kind::SourceHalted,
+            // At the beginning of a session: an unknown parameter in its `options`. Later, what is missing ends no session.
+            ("42704", _) if self.severity == "FATAL" => Kind::Config,
             // Slot or publication missing; WAL removed.
             ("42704" | "58P01", _) => Kind::SourceHalted,
             // Password, pg_hba.conf, database, privilege.
@@ -100,12 +110,20 @@ impl ServerError {
             ("XX000", Kind::SourceHalted) => {
                 "a value is too long as text; with `source.format = \"binary\"` a bytea takes half"
             }
-            ("28P01", _) => "check the user and the password file",
+            ("28P01", _) => {
+                "check the user and the password; it may have expired, too (VALID UNTIL of the role), which only the server's log says"
+            }
+            ("28000", _) if self.message.contains("certificate") => {
+                "the server wants a certificate of ours: `sslcert` and `sslkey` in `source.url`, of an authority that it trusts, and with the user as its common name (or as pg_ident.conf maps it)"
+            }
             ("28000", _) => {
                 "pg_hba.conf needs a line for this user, database and host; replication connections to a database use its name, not `replication`"
             }
-            ("42501", _) => "ALTER ROLE … REPLICATION, and SELECT on what a snapshot reads",
+            ("42501", _) => {
+                "ALTER ROLE … REPLICATION, and SELECT on what is read; under row security the role needs BYPASSRLS"
+            }
             ("53400", _) => "raise max_replication_slots or max_wal_senders, or drop slots that nobody uses",
+            ("42704", Kind::Config) => "mend `options` in `source.url`",
             ("42704", _) => {
                 "it was dropped, or is in another database; what was written meanwhile cannot be decoded any more"
             }
@@ -184,7 +202,10 @@ pub(crate) fn from_sql(error: tokio_postgres::Error, what: &str) -> Error {
         return Error::new(kind, what).caused_by(error);
     };
     ServerError {
-        severity: db.severity().to_owned(),
+        severity: match db.parsed_severity() {
+            Some(Severity::Fatal) => "FATAL".to_owned(),
+            Some(_) | None => db.severity().to_owned(),
+        },
         code: db.code().code().to_owned(),
         message: db.message().to_owned(),
         detail: db.detail().map(str::to_owned),

@@ -8,27 +8,36 @@
 pub mod catalog;
 pub mod connect;
 pub mod copy_out;
+pub mod credentials;
 mod dial;
 pub mod fault;
+pub mod folding;
 mod frames;
+pub mod held;
 pub mod omissions;
 pub mod options;
 mod pace;
 pub mod partitions;
 mod published;
+pub mod require_auth;
 mod server;
 pub mod session;
 mod settings;
 pub mod slot;
 pub mod sql;
+pub mod standby;
 mod startup;
 pub mod stream;
 mod tls;
 
 pub use connect::install_crypto;
 pub use copy_out::CopyOut;
+pub use credentials::{Credentials, Secret};
+#[cfg(feature = "simulation")]
+pub use dial::simulated;
 pub use fault::{is_duplicate, is_internal, is_slot_active, is_undefined_function};
-pub use options::{ConnectOptions, Secret, SslMode};
+pub use folding::Folding;
+pub use options::{ConnectOptions, SslMode};
 pub use session::Session;
 pub use sql::{Sql, connect_sql};
 pub use stream::{Received, Start, Stream};

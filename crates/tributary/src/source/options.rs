@@ -1,45 +1,21 @@
 //! How to reach a server: a libpq connection URL as types that cannot be wrong.
 //!
-//! Owns: [`ConnectOptions`], [`SslMode`], [`Secret`] and the meaning of every URL parameter.
+//! Owns: [`ConnectOptions`], [`SslMode`] and the meaning of every URL parameter.
 //! Does not: open anything but the password file.
-//! Holds: a parameter is understood or refused, never ignored, unless it can make no difference; a secret prints as `***`.
-//! Fails: [`crate::error::Kind::Config`], naming the parameter and never the password.
+//! Holds: a parameter is understood or refused, never ignored, unless it can make no difference; who does not say otherwise has every
+//! server but one on this host prove who it is.
+//! Fails: [`crate::error::Kind::Config`], naming the parameter. What a URL with an unescaped password may hold in a wrong place (a port, a
+//! parameter's name) is in no message.
 //!
 //! The form: <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS>
 
-use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::credentials::{Credentials, PasswordFile, Secret};
+use super::require_auth::RequireAuth;
 use crate::error::{Error, Result};
-
-/// A password. Prints as `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The text itself, to be given to nobody but the server.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// When to use TLS, and what to check of the server's certificate; libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +63,19 @@ pub enum Host {
     Unix(PathBuf),
 }
 
+impl Host {
+    /// What is said to it does not leave this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name.parse().map_or_else(
+                |_| name.eq_ignore_ascii_case("localhost"),
+                |address: IpAddr| address.is_loopback(),
+            ),
+        }
+    }
+}
+
 /// Kernel settings of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -113,18 +102,22 @@ pub struct ConnectOptions {
     pub user: String,
     /// Database.
     pub database: String,
-    /// Password.
-    pub password: Option<Secret>,
+    /// Where its password comes from.
+    pub credentials: Credentials,
     /// TLS or not, and what to verify.
     pub sslmode: SslMode,
     /// Trusted roots; without, `verify-ca` and `verify-full` trust the system's.
     pub sslrootcert: Option<RootCertificates>,
+    /// Certificates that their authorities took back.
+    pub sslcrl: Option<PathBuf>,
     /// Our certificate with its chain.
     pub sslcert: Option<PathBuf>,
     /// Its key.
     pub sslkey: Option<PathBuf>,
     /// Whether SCRAM is bound to the TLS channel.
     pub channel_binding: ChannelBinding,
+    /// In which ways the server may have us sign in.
+    pub require_auth: RequireAuth,
     /// How we appear in `pg_stat_activity`.
     pub application_name: String,
     /// Bound of opening a session, sign-in included; `None` waits as long as the kernel does.
@@ -149,12 +142,43 @@ impl ConnectOptions {
     ) -> Result<ConnectOptions> {
         let mut given = Given::default();
         given.read_url(url)?;
-        let from_file = password_file.map(read_password).transpose()?;
-        if from_file.is_some() && given.password.is_some() {
-            return Err(Error::config("the password is in the URL and in a file").hint("keep the file"));
+        let in_url = given.password.take();
+        let credentials = match (password_file, in_url.or(environment.filter(|text| !text.is_empty()))) {
+            (Some(_), Some(_)) if given.has_password => {
+                return Err(Error::config("the password is in the URL and in a file").hint("keep the file"));
+            }
+            (Some(path), _) => Credentials::File(PasswordFile::new(path)?),
+            (None, Some(password)) => Credentials::Password(Secret::new(password)),
+            (None, None) => Credentials::Nothing,
+        };
+        given.finish(credentials)
+    }
+
+    /// The same server, signed in to with tokens of Amazon RDS, of which each connection gets its own.
+    pub fn by_rds_iam(self) -> Result<ConnectOptions> {
+        let encrypts = matches!(self.sslmode, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull);
+        match (&self.credentials, &self.host) {
+            (Credentials::File(_), _) => {
+                Err(Error::config("`source.auth = \"rds-iam\"` makes its own passwords, and there is a `source.password_file`")
+                    .hint("take away one of them"))
+            }
+            (_, Host::Unix(_)) => {
+                Err(Error::config("`source.auth = \"rds-iam\"` is for Amazon RDS, and the URL names a Unix socket")
+                    .hint("write the instance's or cluster's endpoint into the URL"))
+            }
+            _ if !encrypts => {
+                Err(Error::config("`source.auth = \"rds-iam\"` sends a token that lets anybody in, and sslmode allows to send it in plain text")
+                    .hint("sslmode=verify-full, with sslrootcert=FILE of Amazon's bundle where the system does not trust it"))
+            }
+            _ => Ok(ConnectOptions { credentials: Credentials::RdsIam, ..self }),
         }
-        given.password = from_file.or(given.password.take()).or(environment).filter(|text| !text.is_empty());
-        given.finish()
+    }
+
+    /// Whether a server has to prove that it is the one that is meant, or is on this machine.
+    pub fn knows_server(&self) -> bool {
+        self.host.is_local()
+            || matches!(self.sslmode, SslMode::VerifyFull | SslMode::VerifyCa)
+            || (self.sslmode == SslMode::Require && self.sslrootcert.is_some())
     }
 
     /// `host:port/database` for messages; no user, no password.
@@ -175,11 +199,15 @@ struct Given {
     user: Option<String>,
     database: Option<String>,
     password: Option<String>,
+    /// The URL held one, whether or not it was taken.
+    has_password: bool,
     sslmode: Option<SslMode>,
     sslrootcert: Option<String>,
+    sslcrl: Option<String>,
     sslcert: Option<String>,
     sslkey: Option<String>,
     channel_binding: Option<ChannelBinding>,
+    require_auth: Option<RequireAuth>,
     application_name: Option<String>,
     connect_timeout: Option<u64>,
     keepalives: Option<u64>,
@@ -219,9 +247,13 @@ impl Given {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter
                 .split_once('=')
-                .ok_or_else(|| Error::config(format!("URL parameter `{parameter}` has no `=`")))?;
-            self.read_parameter(&decode(name, "a parameter's name")?, &decode(value, name)?)?;
+                .ok_or_else(|| Error::config("a parameter of the source URL has no `=`").hint(ESCAPES))?;
+            self.read_parameter(
+                &decode(name, "a parameter's name")?,
+                &decode(value, "a parameter's value")?,
+            )?;
         }
+        self.has_password = self.password.is_some();
         Ok(())
     }
 
@@ -256,9 +288,11 @@ impl Given {
             // The JDBC driver's word, which libpq takes in URLs.
             "ssl" if value == "true" => self.sslmode = Some(SslMode::Require),
             "sslrootcert" => self.sslrootcert = text(),
+            "sslcrl" => self.sslcrl = text(),
             "sslcert" => self.sslcert = text(),
             "sslkey" => self.sslkey = text(),
             "channel_binding" => self.channel_binding = Some(parse_channel_binding(value)?),
+            "require_auth" => self.require_auth = Some(value.parse()?),
             "application_name" | "fallback_application_name" => self.application_name = text(),
             "options" => self.options = text(),
             "connect_timeout" => self.connect_timeout = Some(parse_number(name, value)?),
@@ -268,18 +302,16 @@ impl Given {
             "keepalives_count" => self.keepalives_count = Some(parse_number(name, value)?),
             "tcp_user_timeout" => self.tcp_user_timeout = Some(parse_number(name, value)?),
             _ if makes_no_difference(name, value) => {}
-            _ => {
-                return Err(Error::config(format!(
-                    "URL parameter `{name}` is not supported{}",
-                    as_given(name, value)
-                ))
-                .hint(format!("supported: {SUPPORTED}")));
+            _ if KNOWN.contains(&name) => {
+                return Err(Error::config(format!("URL parameter `{name}` is not supported as `{value}`"))
+                    .hint(format!("supported: {SUPPORTED}")));
             }
+            _ => return Err(unsupported(name)),
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<ConnectOptions> {
+    fn finish(self, credentials: Credentials) -> Result<ConnectOptions> {
         let host = self.host.ok_or_else(|| {
             Error::config("the source URL names no host").hint("a Unix socket: ?host=/run/postgresql")
         })?;
@@ -298,7 +330,10 @@ impl Given {
             (Some(mode), Some(RootCertificates::System)) if mode != SslMode::VerifyFull => {
                 return Err(Error::config("sslrootcert=system needs sslmode=verify-full"));
             }
-            (mode, _) => mode.unwrap_or(SslMode::Prefer),
+            (Some(mode), _) => mode,
+            // Not libpq's default: there a server that says it has no TLS is believed.
+            (None, _) if host.is_local() => SslMode::Prefer,
+            (None, _) => SslMode::VerifyFull,
         };
         let seconds = |given: Option<u64>, otherwise: u64| {
             Duration::from_secs(given.filter(|seconds| *seconds > 0).unwrap_or(otherwise))
@@ -320,12 +355,14 @@ impl Given {
             port: self.port.unwrap_or(5432),
             database: self.database.unwrap_or_else(|| user.clone()),
             user,
-            password: self.password.map(Secret),
+            credentials,
             sslmode,
             sslrootcert,
+            sslcrl: self.sslcrl.map(PathBuf::from),
             sslcert: self.sslcert.map(PathBuf::from),
             sslkey: self.sslkey.map(PathBuf::from),
             channel_binding: self.channel_binding.unwrap_or(ChannelBinding::Prefer),
+            require_auth: self.require_auth.unwrap_or_default(),
             application_name: self.application_name.unwrap_or_else(|| "tributary".to_owned()),
             connect_timeout: match self.connect_timeout {
                 Some(0) => None,
@@ -337,8 +374,8 @@ impl Given {
     }
 }
 
-const SUPPORTED: &str = "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey, channel_binding, \
-                         application_name, connect_timeout, options, keepalives, keepalives_idle, \
+const SUPPORTED: &str = "host, port, user, password, dbname, sslmode, sslrootcert, sslcrl, sslcert, sslkey, \
+                         channel_binding, require_auth, application_name, connect_timeout, options, keepalives, keepalives_idle, \
                          keepalives_interval, keepalives_count, tcp_user_timeout";
 
 /// Parameters that ask for what is done anyway.
@@ -354,18 +391,24 @@ fn makes_no_difference(name: &str, value: &str) -> bool {
     )
 }
 
-/// The value, where only the value is what is not supported.
-fn as_given(name: &str, value: &str) -> String {
-    let known = [
-        "target_session_attrs",
-        "gssencmode",
-        "sslnegotiation",
-        "client_encoding",
-        "load_balance_hosts",
-        "ssl",
-    ];
-    if known.contains(&name) { format!(" as `{value}`") } else { String::new() }
+/// Parameters of which only some values are not supported.
+const KNOWN: [&str; 6] =
+    ["target_session_attrs", "gssencmode", "sslnegotiation", "client_encoding", "load_balance_hosts", "ssl"];
+
+/// The name itself is said only if it is one of libpq's, or near one: what follows a `?` may be the end of an unescaped password.
+fn unsupported(name: &str) -> Error {
+    let supported = SUPPORTED.split(", ").map(str::trim);
+    let near = supported.clone().any(|word| strsim::jaro_winkler(word, name) >= 0.9);
+    let known = ["sslpassword", "sslcrldir", "service", "passfile", "hostaddr", "krbsrvname", "replication"];
+    let error = if near || known.contains(&name) {
+        Error::config(format!("URL parameter `{name}` is not supported"))
+    } else {
+        Error::config("a parameter of the source URL is not supported")
+    };
+    error.hint(format!("supported: {SUPPORTED}; {ESCAPES}"))
 }
+
+const ESCAPES: &str = "in a password `?` is written %3F, `/` %2F, `@` %40, `%` %25; better, put it into a file: source.password_file";
 
 fn parse_sslmode(value: &str) -> Result<SslMode> {
     Ok(match value {
@@ -392,7 +435,9 @@ fn parse_channel_binding(value: &str) -> Result<ChannelBinding> {
 }
 
 fn parse_port(text: &str) -> Result<u16> {
-    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| Error::config(format!("`{text}` is not a port")))
+    text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+        Error::config("the port in the source URL is not a number from 1 to 65535").hint(ESCAPES)
+    })
 }
 
 fn parse_number(name: &str, value: &str) -> Result<u64> {
@@ -431,17 +476,6 @@ fn decode(text: &str, what: &str) -> Result<String> {
         return Err(refuse());
     }
     String::from_utf8(bytes).map_err(|_| refuse())
-}
-
-fn read_password(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::config(format!("password file {}", path.display())).caused_by(error))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() || text.contains(['\n', '\0']) {
-        return Err(Error::config(format!("password file {} does not hold one line", path.display())));
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

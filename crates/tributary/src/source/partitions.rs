@@ -6,9 +6,11 @@
 //! Fails: as `fault` classifies the server's errors.
 
 use pgoutput::{Oid, Xid};
+use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 
-use super::catalog::IS_HEAP;
+use super::catalog::{self, IS_HEAP};
+use super::folding::Folding;
 use super::sql::{Sql, get};
 use crate::error::{Error, Result};
 
@@ -41,6 +43,54 @@ pub async fn attached_before(sql: &Sql, slot: &str) -> Result<Vec<Attached>> {
     let query = format!("SELECT i.inhrelid, i.xmin::text::int8 {PARTITIONS} AND {BEFORE_SLOT}");
     let rows = sql.query("partitions of the database", &query, &[&slot]).await?;
     rows.iter().map(attached_of).collect()
+}
+
+/// The published tables that are leaves by a rule of the configuration, each as if a transaction had attached it; only those of before anything
+/// that a slot has to tell, if there is one. By its name alone a table is a leaf for as long as it has that name.
+pub async fn folded(
+    sql: &Sql,
+    publications: &[String],
+    folding: &Folding,
+    slot: Option<&str>,
+) -> Result<Vec<Attached>> {
+    if !folding.has_rules() {
+        return Ok(Vec::new());
+    }
+    let leaves = catalog::published_names(sql, publications, folding).await?.leaves;
+    let oids: Vec<u32> = leaves.iter().map(|leaf| leaf.oid.0).collect();
+    let query = format!(
+        "SELECT i.inhrelid, max(i.xmin::text::int8), coalesce(bool_and($2::text IS NULL OR {}), false) \
+         FROM pg_inherits i WHERE i.inhrelid = ANY($1::oid[]) GROUP BY i.inhrelid",
+        BEFORE_SLOT.replace("$1", "$2")
+    );
+    let rows = sql.query("tables that inherit", &query, &[&oids, &slot]).await?;
+    let mut inherits: FxHashMap<Oid, (u32, bool)> = FxHashMap::default();
+    for row in &rows {
+        let Attached { partition, by } = attached_of(row)?;
+        inherits.insert(partition, (by, get(row, 2)?));
+    }
+    let attached = leaves.iter().filter_map(|leaf| {
+        let (by, is_before) = inherits.get(&leaf.oid).copied().unwrap_or((BY_NAME, true));
+        is_before.then_some(Attached { partition: leaf.oid, by })
+    });
+    Ok(attached.collect())
+}
+
+/// A number that is another one once any table was published, made, renamed, or made to inherit.
+pub async fn names_fingerprint(sql: &Sql) -> Result<String> {
+    let in_schemas = match sql.server_version() {
+        150_000.. => "(SELECT coalesce(sum(oid::int8), 0) FROM pg_publication_namespace)",
+        _ => "0",
+    };
+    let query = format!(
+        "SELECT concat_ws(' ', {in_schemas}, (SELECT coalesce(sum(oid::int8), 0) FROM pg_publication_rel), \
+           (SELECT coalesce(sum(hashtextextended(concat_ws(' ', c.oid, c.relnamespace, c.relname), 0)::numeric), 0) FROM pg_class c \
+            WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' AND c.oid >= 16384), \
+           (SELECT {FINGERPRINT} FROM pg_inherits i))"
+    );
+    let rows = sql.query("names of the database", &query, &[]).await?;
+    let row = rows.first().ok_or_else(|| Error::transient("the source told nothing of its tables"))?;
+    get(row, 0)
 }
 
 fn attached_of(row: &Row) -> Result<Attached> {
@@ -84,6 +134,9 @@ pub async fn born(sql: &Sql, partitions: &[Oid], publications: &[String], since:
         sql.query("birth of partitions", BORN, &[&partitions, &since.0.to_string(), &publications]).await?;
     rows.iter().map(|row| Ok(Oid(get(row, 0)?))).collect()
 }
+
+/// `BootstrapTransactionId`, which attached no table.
+const BY_NAME: u32 = 1;
 
 /// A partition that DETACH CONCURRENTLY is about to leave is none for anybody who looks now.
 const PARTITIONS: &str = "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \

@@ -14,6 +14,7 @@ use pgoutput::Lsn;
 use pgoutput::lsn::ParseLsnError;
 use pgwire_replication::protocol::framing::{self, MessageReader};
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::dial::{self, Attempt, Io};
 use super::fault::{self, ServerError};
@@ -68,7 +69,8 @@ impl Session {
     /// Opens a session for the replication of the options' database.
     pub async fn connect(options: &ConnectOptions) -> Result<Session> {
         let SignedIn { io, reader, parameters, cancel_key } =
-            connect::open(options, |io, options| Box::pin(startup::sign_in(io, options))).await?;
+            connect::open(options, |io, options, password| Box::pin(startup::sign_in(io, options, password)))
+                .await?;
         let mut session =
             Session { io, reader, options: options.clone(), version: 0, cancel_key, out_of_step: false };
         let version = session.one_row("SELECT pg_catalog.current_setting('server_version_num')").await?;
@@ -105,17 +107,38 @@ impl Session {
 
     /// Creates a slot that exports a snapshot. Waits for every transaction that is open now to end (T70), up to `timeout`.
     pub async fn create_slot(&mut self, slot: &str, timeout: Duration) -> Result<CreatedSlot> {
-        self.create_slot_that(slot, "", timeout).await
+        self.create_slot_that(slot, "", "", timeout).await
     }
 
     /// Creates a slot that exports a snapshot, and vanishes with this session. Waits as [`Session::create_slot`] does.
     pub async fn create_temporary_slot(&mut self, slot: &str, timeout: Duration) -> Result<CreatedSlot> {
-        self.create_slot_that(slot, "TEMPORARY ", timeout).await
+        self.create_slot_that(slot, "TEMPORARY ", "", timeout).await
     }
 
-    async fn create_slot_that(&mut self, slot: &str, lasts: &str, timeout: Duration) -> Result<CreatedSlot> {
+    /// Creates a slot that exports a snapshot, and of which standbys keep a copy (T74). For a primary of 17 or newer.
+    pub async fn create_failover_slot(&mut self, slot: &str, timeout: Duration) -> Result<CreatedSlot> {
+        self.create_slot_that(slot, "", ", FAILOVER true", timeout).await
+    }
+
+    /// Has standbys keep a copy of a slot that nobody uses. For a primary of 17 or newer.
+    pub async fn alter_slot_to_failover(&mut self, slot: &str) -> Result<()> {
         check_slot_name(slot)?;
-        let snapshot = if self.version >= 150_000 { "(SNAPSHOT 'export')" } else { "EXPORT_SNAPSHOT" };
+        let command = format!("ALTER_REPLICATION_SLOT {slot} (FAILOVER true)");
+        self.command(&command, COMMAND_TIME_MAX).await.map(|_| ())
+    }
+
+    async fn create_slot_that(
+        &mut self,
+        slot: &str,
+        lasts: &str,
+        more: &str,
+        timeout: Duration,
+    ) -> Result<CreatedSlot> {
+        check_slot_name(slot)?;
+        let snapshot = match self.version {
+            150_000.. => format!("(SNAPSHOT 'export'{more})"),
+            _ => "EXPORT_SNAPSHOT".to_owned(),
+        };
         let command = format!("CREATE_REPLICATION_SLOT {slot} {lasts}LOGICAL pgoutput {snapshot}");
         let row = self.command(&command, timeout).await?.into_one_row()?;
         Ok(CreatedSlot { consistent_point: row.lsn(1)?, snapshot: row.optional(2) })
@@ -233,19 +256,36 @@ pub(super) fn no_answer(command: &str, timeout: Duration) -> Error {
 
 /// A notice of the server. T23: one of them means that changes are missing.
 pub(super) fn notice(body: &[u8]) -> Result<()> {
+    hear(&mut None, body)
+}
+
+/// The same of a stream, in which the server says one thing again and again, while it waits for a standby for example.
+pub(super) fn hear(last: &mut Option<(ServerError, Instant)>, body: &[u8]) -> Result<()> {
     let notice = ServerError::parse(body);
     if notice.tells_of_skipped_changes() {
         return Err(Error::new(Kind::SourceHalted, "the server leaves out changes of a publication")
             .hint("create the publication again, then resync: its changes meanwhile are not in the stream")
             .caused_by(notice));
     }
-    if notice.severity == "WARNING" {
-        tracing::warn!(code = %notice.code, message = %notice, "the server warns");
-    } else {
-        tracing::info!(severity = %notice.severity, message = %notice, "the server says");
+    if last.as_ref().is_some_and(|(said, at)| *said == notice && at.elapsed() < SAID_AGAIN) {
+        return Ok(());
     }
+    match notice.severity.as_str() {
+        "WARNING" if notice.is_about_standbys() => tracing::warn!(
+            code = %notice.code,
+            message = %notice,
+            hint = "start that standby, or take its slot out of synchronized_standby_slots: until then the stream waits for it, and log is kept",
+            "the stream waits for a standby"
+        ),
+        "WARNING" => tracing::warn!(code = %notice.code, message = %notice, "the server warns"),
+        _ => tracing::info!(severity = %notice.severity, message = %notice, "the server says"),
+    }
+    *last = Some((notice, Instant::now()));
     Ok(())
 }
+
+/// How long the server may repeat itself.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// `START_REPLICATION` with the options that this version knows: an unknown one is an error there.
 fn start_command(start: &Start, version: u32) -> Result<String> {

@@ -28,21 +28,6 @@ pub(super) const OLDEST_VERSION: u32 = 140_000;
 const NEWER_TIMEOUTS: [(u32, &str); 2] =
     [(140_000, "idle_session_timeout"), (170_000, "transaction_timeout")];
 
-/// The pinned settings as `-c name=value …`, for the `options` parameter. Later ones win, so ours come last.
-pub(super) fn as_options(first: Option<&str>) -> String {
-    let mut options = first.map(str::to_owned).unwrap_or_default();
-    for (name, value) in PINNED {
-        if !options.is_empty() {
-            options.push(' ');
-        }
-        options.push_str("-c ");
-        options.push_str(name);
-        options.push('=');
-        options.push_str(value);
-    }
-    options
-}
-
 /// The encoding that a session of a database must have.
 ///
 /// A `SQL_ASCII` database holds bytes of any encoding: asking for UTF-8 there makes the server refuse rows (T94).

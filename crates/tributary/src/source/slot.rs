@@ -12,7 +12,7 @@ use super::sql::{Sql, check_slot_name, get};
 use crate::error::{Error, Result};
 
 /// A slot as `pg_replication_slots` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     /// `pgoutput`, if it is ours; `None` for a physical slot.
     pub plugin: Option<String>,
@@ -38,11 +38,13 @@ pub struct Slot {
     pub safe_wal_size: Option<i64>,
     /// WAL kept for it, in bytes.
     pub retained_bytes: Option<u64>,
+    /// How much of that is not confirmed; the rest is kept for transactions that were open there.
+    pub behind_bytes: Option<u64>,
     /// How many transactions old the catalog rows are that it keeps (T73).
     pub catalog_xmin_age: Option<u32>,
     /// Carried over to standbys. `None` before 17.
     pub failover: Option<bool>,
-    /// A copy of a primary's slot, of no use until promotion. `None` before 17.
+    /// A copy of a primary's slot, of no use until promotion; behind it, it is a slot like any other. `None` before 17.
     pub synced: Option<bool>,
 }
 
@@ -55,14 +57,21 @@ pub async fn slot(sql: &Sql, name: &str) -> Result<Option<Slot>> {
         .map_err(|error| Error::definite("pg_replication_slots is not what it was").caused_by(error))?;
     let retained: Option<i64> = get(row, 1)?;
     let age: Option<i32> = get(row, 2)?;
-    Ok(Some(columns.into_slot(retained, age)?))
+    let behind: Option<i64> = get(row, 4)?;
+    Ok(Some(Slot {
+        behind_bytes: behind.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
+        ..columns.into_slot(retained, age, get(row, 3)?)?
+    }))
 }
 
+/// The reason that 16 tells for every conflict of a slot on a standby.
+pub const CONFLICT: &str = "conflict with recovery";
+
 /// As JSON, since every version has other columns.
-const SLOT: &str = "SELECT to_jsonb(s)::text, \
-      pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, \
-      s.restart_lsn)::int8, age(s.catalog_xmin)::int4 \
-      FROM pg_replication_slots s WHERE s.slot_name = $1::text";
+const SLOT: &str = "SELECT to_jsonb(s)::text, pg_wal_lsn_diff(now.lsn, s.restart_lsn)::int8, age(s.catalog_xmin)::int4, \
+      pg_is_in_recovery(), pg_wal_lsn_diff(now.lsn, s.confirmed_flush_lsn)::int8 \
+      FROM pg_replication_slots s, (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+      ELSE pg_current_wal_lsn() END) AS now(lsn) WHERE s.slot_name = $1::text";
 
 /// Drops the slot of this name. One that does not exist is dropped already.
 pub async fn drop_slot(sql: &Sql, name: &str) -> Result<()> {
@@ -93,10 +102,10 @@ struct Columns {
 }
 
 impl Columns {
-    fn into_slot(self, retained: Option<i64>, age: Option<i32>) -> Result<Slot> {
+    fn into_slot(self, retained: Option<i64>, age: Option<i32>, in_recovery: bool) -> Result<Slot> {
         let invalidation = self
             .invalidation_reason
-            .or_else(|| self.conflicting.filter(|yes| *yes).map(|_| "conflict with recovery".to_owned()))
+            .or_else(|| self.conflicting.filter(|yes| *yes).map(|_| CONFLICT.to_owned()))
             .or_else(|| {
                 self.wal_status.as_deref().filter(|s| *s == "lost").map(|_| "wal_removed".to_owned())
             });
@@ -113,9 +122,11 @@ impl Columns {
             temporary: self.temporary,
             safe_wal_size: self.safe_wal_size,
             retained_bytes: retained.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
+            behind_bytes: None,
             catalog_xmin_age: age.map(|age| u32::try_from(age).unwrap_or(0)),
             failover: self.failover,
-            synced: self.synced,
+            // A standby that was promoted goes on saying so; on a primary it means nothing.
+            synced: self.synced.map(|synced| synced && in_recovery),
         })
     }
 }

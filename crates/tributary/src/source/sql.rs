@@ -5,23 +5,22 @@
 //! Holds: the session has the pinned settings, as the replication session has; a query ends within [`QUERY_TIME_MAX`].
 //! Fails: as `fault` classifies the server's errors.
 
-use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinSet;
-use tokio_postgres::config::{self, SslNegotiation};
-use tokio_postgres::tls::{self, TlsConnect, TlsStream};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Row, Statement, ToStatement};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement, ToStatement, config};
 
 use super::dial::Io;
-use super::options::{ChannelBinding, ConnectOptions};
+use super::options::ConnectOptions;
 use super::session::no_answer;
+use super::startup::{self, SignedIn};
 use super::{connect, fault, settings};
 use crate::error::{Error, Result};
 
@@ -120,7 +119,10 @@ pub(super) async fn within_query_time<T>(what: &str, answer: impl Future<Output 
 
 /// Opens a session for SQL.
 pub async fn connect_sql(options: &ConnectOptions) -> Result<Sql> {
-    let (client, driver) = connect::open(options, |io, options| Box::pin(sign_in(io, options))).await?;
+    let signed_in = connect::open(options, |io, options, password| {
+        Box::pin(startup::sign_in_for_sql(io, options, password))
+    });
+    let (client, driver) = hand_over(signed_in.await?, options).await?;
     let mut sql = Sql { client, version: 0, driver };
     let found = sql
         .query(
@@ -148,33 +150,13 @@ pub(super) fn check_version(version: u32) -> Result<()> {
         .hint("tributary reads from Postgres 14 and newer"))
 }
 
-async fn sign_in(io: Io, options: &ConnectOptions) -> Result<(Client, JoinSet<()>)> {
+/// Gives a session to the client, who believes that it signs in itself: one way to sign in is enough for all, and the client never has a
+/// password.
+async fn hand_over(signed_in: SignedIn, options: &ConnectOptions) -> Result<(Client, JoinSet<()>)> {
     let mut config = Config::new();
-    config
-        .user(&options.user)
-        .dbname(&options.database)
-        .application_name(&options.application_name)
-        .options(settings::as_options(options.options.as_deref()))
-        .channel_binding(match options.channel_binding {
-            ChannelBinding::Disable => config::ChannelBinding::Disable,
-            ChannelBinding::Prefer => config::ChannelBinding::Prefer,
-            ChannelBinding::Require => config::ChannelBinding::Require,
-        });
-    if let Some(password) = &options.password {
-        config.password(password.expose());
-    }
-    if io.is_tls() {
-        // Direct: the handshake is behind us already, and `Upgraded` only tells of its certificate.
-        config.ssl_mode(config::SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
-    } else {
-        config.ssl_mode(config::SslMode::Disable);
-    }
-    // `connect_raw` asks for a host name only to know whether TLS can be verified, which is done.
-    if let super::options::Host::Tcp(host) = &options.host {
-        config.host(host);
-    }
+    config.user(&options.user).ssl_mode(config::SslMode::Disable);
     let (client, connection) = config
-        .connect_raw(io, Upgraded)
+        .connect_raw(Opened::new(signed_in), NoTls)
         .await
         .map_err(|error| fault::from_sql(error, "sign-in to the source"))?;
     let mut driver = JoinSet::new();
@@ -187,47 +169,84 @@ async fn sign_in(io: Io, options: &ConnectOptions) -> Result<(Client, JoinSet<()
     Ok((client, driver))
 }
 
-/// Hands a connection over to the client as the TLS stream that it is.
-struct Upgraded;
+/// A connection on which a session is open: what the client says first stays here, and is answered from here.
+struct Opened {
+    io: Io,
+    /// The start-up packet, as far as it was written; `None` behind its end.
+    packet: Option<Vec<u8>>,
+    /// The server's answer to it, as far as it was not read.
+    answer: Bytes,
+}
 
-/// A connection whose TLS was set up by `tls`.
-struct Ours(Io);
+impl Opened {
+    fn new(signed_in: SignedIn) -> Opened {
+        let mut answer = BytesMut::new();
+        let mut message = |tag: u8, body: &[u8]| {
+            answer.put_u8(tag);
+            // A message that came in is shorter than 2^31.
+            answer.put_i32(i32::try_from(body.len() + 4).unwrap_or(i32::MAX));
+            answer.put_slice(body);
+        };
+        message(b'R', &AUTHENTICATION_OK);
+        for (name, value) in &signed_in.parameters {
+            message(b'S', format!("{name}\0{value}\0").as_bytes());
+        }
+        message(b'Z', b"I");
+        Opened { io: signed_in.io, packet: Some(Vec::new()), answer: answer.freeze() }
+    }
 
-impl TlsConnect<Io> for Upgraded {
-    type Stream = Ours;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Ours>>;
-
-    fn connect(self, io: Io) -> Self::Future {
-        ready(Ok(Ours(io)))
+    /// Takes what belongs to the start-up packet, whose first four bytes are its length.
+    fn swallow(&mut self, bytes: &[u8]) -> usize {
+        let Some(packet) = &mut self.packet else { return 0 };
+        let wanted = |packet: &[u8]| match packet.first_chunk::<4>() {
+            Some(length) => usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).max(4),
+            None => 4,
+        };
+        let mut taken = 0;
+        while let Some((byte, _)) = bytes.get(taken..).and_then(<[u8]>::split_first)
+            && packet.len() < wanted(packet)
+        {
+            packet.push(*byte);
+            taken += 1;
+        }
+        if packet.len() > 4 && packet.len() >= wanted(packet) {
+            self.packet = None;
+        }
+        taken
     }
 }
 
-impl TlsStream for Ours {
-    fn channel_binding(&self) -> tls::ChannelBinding {
-        self.0.end_point().map_or_else(tls::ChannelBinding::none, tls::ChannelBinding::tls_server_end_point)
-    }
-}
-
-impl AsyncRead for Ours {
+impl AsyncRead for Opened {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+        let opened = self.get_mut();
+        if opened.answer.is_empty() {
+            return Pin::new(&mut opened.io).poll_read(cx, buf);
+        }
+        let piece = opened.answer.split_to(opened.answer.len().min(buf.remaining()));
+        buf.put_slice(&piece);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Ours {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+impl AsyncWrite for Opened {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let opened = self.get_mut();
+        match opened.swallow(bytes) {
+            0 => Pin::new(&mut opened.io).poll_write(cx, bytes),
+            taken => Poll::Ready(Ok(taken)),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
+
+const AUTHENTICATION_OK: [u8; 4] = 0_i32.to_be_bytes();
 
 /// A cell of a row that our own query shaped: another type is a mistake in the query.
 pub(crate) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T> {

@@ -1,8 +1,9 @@
 //! Signing in on a connection whose messages we read ourselves.
 //!
-//! Owns: the start-up packet with the pinned settings, and every way to authenticate that we know.
+//! Owns: the start-up packet with the pinned settings, and every way to authenticate that we know, for sessions of every kind.
 //! Does not: open the connection, or send a command.
-//! Holds: a password goes only to a server that asked for it in a way we know; SCRAM is bound to TLS where both sides can.
+//! Holds: a password goes only to a server that asked for it in a way we know and `require_auth` allows; SCRAM is bound to TLS where both
+//! sides can.
 //! Fails: [`crate::error::Kind::Config`] when the server does not let us in, transient when the connection breaks.
 //!
 //! The flow: <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP>
@@ -18,10 +19,12 @@ use postgres_protocol::authentication::sasl::{self, ScramSha256};
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
+use super::credentials::Secret;
 use super::dial::Io;
 use super::fault::ServerError;
-use super::options::{ChannelBinding, ConnectOptions, Secret};
-use super::settings;
+use super::options::{ChannelBinding, ConnectOptions};
+use super::require_auth::Method;
+use super::{settings, tls};
 use crate::error::{Error, Result};
 
 /// A session that the server is ready to take commands on.
@@ -33,16 +36,25 @@ pub(super) struct SignedIn {
 }
 
 /// Signs in for logical replication of the database of the options.
-pub(super) async fn sign_in(io: Io, options: &ConnectOptions) -> Result<SignedIn> {
-    sign_in_with(io, options, &[("replication", "database")]).await
+pub(super) async fn sign_in(io: Io, options: &ConnectOptions, password: Option<&Secret>) -> Result<SignedIn> {
+    sign_in_with(io, options, password, &[("replication", "database")]).await
 }
 
 /// Signs in to the database of the options.
-pub(super) async fn sign_in_for_sql(io: Io, options: &ConnectOptions) -> Result<SignedIn> {
-    sign_in_with(io, options, &[]).await
+pub(super) async fn sign_in_for_sql(
+    io: Io,
+    options: &ConnectOptions,
+    password: Option<&Secret>,
+) -> Result<SignedIn> {
+    sign_in_with(io, options, password, &[]).await
 }
 
-async fn sign_in_with(mut io: Io, options: &ConnectOptions, more: &[(&str, &str)]) -> Result<SignedIn> {
+async fn sign_in_with(
+    mut io: Io,
+    options: &ConnectOptions,
+    password: Option<&Secret>,
+    more: &[(&str, &str)],
+) -> Result<SignedIn> {
     let mut parameters = vec![
         ("user", options.user.as_str()),
         ("database", options.database.as_str()),
@@ -64,6 +76,7 @@ async fn sign_in_with(mut io: Io, options: &ConnectOptions, more: &[(&str, &str)
             cancel_key: None,
         },
         options,
+        password,
     };
     sign_in.authenticate().await?;
     sign_in.wait_until_ready().await?;
@@ -79,25 +92,36 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 struct SignIn<'o> {
     session: SignedIn,
     options: &'o ConnectOptions,
+    password: Option<&'o Secret>,
 }
 
 impl SignIn<'_> {
     async fn authenticate(&mut self) -> Result<()> {
+        let allowed = &self.options.require_auth;
+        let mut was_asked = false;
         loop {
             let (method, body) = self.authentication_request().await?;
             match method {
-                auth::OK => return self.check_binding_was_not_needed(),
+                auth::OK => {
+                    if !was_asked {
+                        allowed.check(Method::None)?;
+                    }
+                    return self.check_binding_was_not_needed();
+                }
                 auth::CLEARTEXT_PASSWORD => {
+                    allowed.check(Method::Password)?;
                     let password = self.password()?.expose().to_owned();
                     self.send_password(password.as_bytes()).await?;
                 }
                 auth::MD5_PASSWORD => {
+                    allowed.check(Method::Md5)?;
                     let salt = <[u8; 4]>::try_from(body.as_ref()).map_err(|_| unexpected("an MD5 salt"))?;
                     let password = self.password()?.expose();
                     let hash = md5_hash(self.options.user.as_bytes(), password.as_bytes(), salt);
                     self.send_password(hash.as_bytes()).await?;
                 }
                 auth::SASL => {
+                    allowed.check(Method::ScramSha256)?;
                     self.scram(&body).await?;
                     return self.wait_for_ok().await;
                 }
@@ -106,6 +130,7 @@ impl SignIn<'_> {
                         .hint("tributary knows scram-sha-256, md5, password, cert, trust and peer"));
                 }
             }
+            was_asked = true;
         }
     }
 
@@ -216,7 +241,7 @@ impl SignIn<'_> {
     }
 
     fn password(&self) -> Result<&Secret> {
-        self.options.password.as_ref().ok_or_else(|| {
+        self.password.ok_or_else(|| {
             Error::config("the server asks for a password, and none is configured")
                 .hint("source.password_file, or PGPASSWORD")
         })
@@ -247,5 +272,10 @@ fn unexpected(what: &str) -> Error {
 }
 
 pub(super) fn broken(error: PgWireError) -> Error {
+    if let PgWireError::Io(io) = &error
+        && let Some(refusal) = tls::refusal(io)
+    {
+        return refusal;
+    }
     Error::transient("connection to the source").caused_by(error)
 }

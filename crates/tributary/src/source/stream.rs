@@ -76,6 +76,8 @@ pub struct Stream {
     status_interval: Duration,
     pace: Pace,
     ended: bool,
+    /// What the server said last.
+    said: Option<(ServerError, Instant)>,
 }
 
 impl Stream {
@@ -92,6 +94,7 @@ impl Stream {
             status_interval: start.status_interval,
             pace,
             ended: false,
+            said: None,
         }
     }
 
@@ -196,7 +199,7 @@ impl Stream {
     fn control(&mut self, frame: &Frame) -> Result<()> {
         let body = self.frames.bytes(frame.body.clone());
         match frame.tag {
-            b'N' => session::notice(body),
+            b'N' => session::hear(&mut self.said, body),
             b'E' => Err(ServerError::parse(body).into_error("the stream")),
             b'S' => match startup::parameter_status(body) {
                 Some((name, value)) if !settings::still_pinned(&name, &value) => {

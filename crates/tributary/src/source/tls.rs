@@ -15,13 +15,22 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer,
+    UnixTime,
+};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationOptionsBuilder,
+};
 use x509_cert::Certificate;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
@@ -51,10 +60,43 @@ fn handshake_error(host: &str, error: std::io::Error) -> Error {
             Error::config(format!("the certificate of {host} is not accepted")).hint(hint).caused_by(error)
         }
         // The server refuses our certificate, or there is no common version or cipher.
-        Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {
-            Error::config(format!("TLS with {host}")).caused_by(error)
+        Some(rustls::Error::AlertReceived(alert)) => {
+            Error::config(format!("{host} ends the TLS handshake")).hint(alert_hint(*alert)).caused_by(error)
         }
+        Some(rustls::Error::PeerIncompatible(_)) => Error::config(format!("{host} has no TLS that is safe enough"))
+            .hint("TLS 1.2 or 1.3 with the ciphers of today: ssl_min_protocol_version and ssl_ciphers in its postgresql.conf")
+            .caused_by(error),
         _ => Error::transient(format!("TLS with {host}")).caused_by(error),
+    }
+}
+
+/// A server that refuses our certificate says so behind the handshake, as far as we see it (TLS 1.3).
+pub(super) fn refusal(error: &std::io::Error) -> Option<Error> {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => Some(
+            Error::config(format!("the server ends the TLS session: {alert:?}")).hint(alert_hint(*alert)),
+        ),
+        _ => None,
+    }
+}
+
+fn alert_hint(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::CertificateExpired => {
+            "our certificate has expired: sslcert and sslkey name a new one"
+        }
+        AlertDescription::CertificateRevoked => {
+            "our certificate was taken back (ssl_crl_file): sslcert and sslkey name a new one"
+        }
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::DecryptError
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown => {
+            "our certificate is not one that the server trusts: an authority of its ssl_ca_file has to sign what sslcert names"
+        }
+        AlertDescription::CertificateRequired => "the server wants a certificate of ours: sslcert and sslkey",
+        _ => "the server's log says why",
     }
 }
 
@@ -65,7 +107,23 @@ fn certificate_hint(reason: &CertificateError) -> &'static str {
             "connect by a name that the certificate has, or use sslmode=verify-ca"
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the server needs a new certificate"
+            "it has expired: the server needs a new certificate"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet: is the clock of this machine right?"
+        }
+        CertificateError::Revoked => {
+            "sslcrl says that its authority took it back: the server needs a new certificate"
+        }
+        CertificateError::UnknownRevocationStatus => {
+            "sslcrl has no list of the authority that signed it: add that list to the file"
+        }
+        CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
+            "a list in sslcrl is out of date: get the authority's newest one"
+        }
+        // Webpki knows it by no name of its own. That of Debian's postgres and of `openssl req -x509` is of this kind.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of an authority, or one that signed itself: an authority has to sign another one for the server, and sslrootcert=FILE names the authority"
         }
         _ => "the server needs a certificate of X.509 version 3 with its name as subjectAltName",
     }
@@ -103,6 +161,24 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(certificates)
 }
 
+fn read_revocations(path: &Path) -> Result<Vec<CertRevocationList<'static>>> {
+    let name = path.display();
+    let unreadable = |error| Error::config(format!("revocation list {name}")).caused_by(error);
+    let mut lists = Vec::new();
+    for list in CertificateRevocationListDer::pem_file_iter(path).map_err(unreadable)? {
+        let list = OwnedCertRevocationList::from_der(list.map_err(unreadable)?.as_ref());
+        let list = list.map_err(|error| {
+            Error::config(format!("revocation list {name} cannot be read")).caused_by(error.to_string())
+        })?;
+        lists.push(list.into());
+    }
+    if lists.is_empty() {
+        return Err(Error::config(format!("{name} holds no revocation list"))
+            .hint("PEM, between `-----BEGIN X509 CRL-----` and its end"));
+    }
+    Ok(lists)
+}
+
 /// What is asked of a server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
@@ -131,6 +207,8 @@ struct Verifier {
     roots: RootCertStore,
     /// The roots as they were given: a self-signed server certificate may be its own root.
     given: Vec<CertificateDer<'static>>,
+    /// Certificates that were taken back.
+    revoked: Vec<CertRevocationList<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -149,7 +227,15 @@ impl Verifier {
                 "install the ca-certificates package, or name the authority's certificate with sslrootcert=FILE",
             ));
         }
-        Ok(Verifier { check, roots, given, algorithms: provider.signature_verification_algorithms })
+        let revoked = match (&options.sslcrl, check) {
+            (Some(path), Check::Chain | Check::ChainAndName) => read_revocations(path)?,
+            (Some(_), Check::Nothing) => {
+                return Err(Error::config("sslcrl looks up certificates that sslmode does not check")
+                    .hint("sslmode=verify-full"));
+            }
+            (None, _) => Vec::new(),
+        };
+        Ok(Verifier { check, roots, given, revoked, algorithms: provider.signature_verification_algorithms })
     }
 
     fn verify_chain(
@@ -169,7 +255,39 @@ impl Verifier {
             intermediates,
             now,
             self.algorithms.all,
-        )
+        )?;
+        self.verify_not_revoked(certificate, intermediates, now)
+    }
+
+    /// With a list, every certificate of the chain has to be known as good, as libpq has it.
+    fn verify_not_revoked(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let lists: Vec<&CertRevocationList<'_>> = self.revoked.iter().collect();
+        let Ok(lookup) = RevocationOptionsBuilder::new(&lists) else { return Ok(()) };
+        let lookup = lookup.with_expiration_policy(ExpirationPolicy::Enforce).build();
+        let parsed = EndEntityCert::try_from(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        let usage = KeyUsage::server_auth();
+        parsed
+            .verify_for_usage(
+                self.algorithms.all,
+                &self.roots.roots,
+                intermediates,
+                now,
+                usage,
+                Some(lookup),
+                None,
+            )
+            .map(drop)
+            .map_err(|error| match error {
+                webpki::Error::CertRevoked => CertificateError::Revoked.into(),
+                webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus.into(),
+                webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList.into(),
+                _ => CertificateError::ApplicationVerificationFailure.into(),
+            })
     }
 }
 

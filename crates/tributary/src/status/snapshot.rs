@@ -438,7 +438,7 @@ fn tenths_of_percent(part: f64) -> f64 {
 }
 
 /// As a float; exact up to 2^53, and more than good enough beyond.
-fn number(count: u64) -> f64 {
+pub(crate) fn number(count: u64) -> f64 {
     let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);
     f64::from(high) * 4_294_967_296.0 + f64::from(low)

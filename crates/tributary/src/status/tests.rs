@@ -23,7 +23,9 @@ fn the_document_has_the_documented_form() {
         seq: 2,
         kind: EntryKind::Commit,
         to_lsn: Lsn(0x16_0000_0030),
+        from_commit_time: None,
         to_commit_time: None,
+        published_at: tokio::time::Instant::now(),
         tables: vec![("public.orders".to_owned(), Totals { rows: 5, files: 1, bytes: 700 })],
         log_duration: Duration::from_millis(20),
         publish_duration: Duration::from_millis(30),
@@ -39,7 +41,8 @@ fn the_document_has_the_documented_form() {
         "lag": {"bytes": 16, "seconds": 0.5},
         "slot": {
             "name": "tributary", "active": null, "wal_status": null, "confirmed_flush": null, "restart_lsn": null,
-            "retained_bytes": null, "safe_wal_bytes": null, "invalidation": null
+            "retained_bytes": null, "safe_wal_bytes": null, "invalidation": null, "budget_bytes": null, "level": "calm",
+            "held": [], "drop_frees_bytes": null, "catalog_xmin_age": null
         },
         "snapshot": {"state": "none", "total": {"rows": 0, "bytes": 0}, "tables": []},
         "tables": [{"table": "public.orders", "rows": 15, "files": 2, "bytes": 1_700, "state": "streaming"}],
@@ -71,11 +74,12 @@ fn of_very_many_tables_some_are_listed_and_those_that_need_something() {
 fn only_the_last_errors_are_kept() {
     let shared = shared();
     for number in 0..ERRORS_MAX + 5 {
-        shared.error(format!("error {number}"), "transient");
+        shared.error(&Error::transient(format!("error {number}")).hint("wait"));
     }
     let errors = shared.snapshot().errors;
     assert_eq!(errors.len(), ERRORS_MAX);
     assert_eq!(errors.first().map(|error| error.error.as_str()), Some("error 5"));
+    assert_eq!(errors.first().and_then(|error| error.hint.as_deref()), Some("wait"));
     assert!(shared.metrics().render().contains("tributary_errors_total{kind=\"transient\"} 25"));
 }
 

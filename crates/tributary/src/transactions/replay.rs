@@ -99,7 +99,7 @@ impl Replay {
         if let Some(file) = self.file.take() {
             // A length that a disk made up is no reason to ask for more memory than the file has bytes.
             let (at, mut buffer) = (self.read, std::mem::take(&mut self.buffer));
-            let reading = tokio::task::spawn_blocking(move || {
+            let reading = lake::ambient::blocking(move || {
                 let read = file.read(at, missing.max(PIECE_BYTES), &mut buffer);
                 (file, buffer, read)
             });

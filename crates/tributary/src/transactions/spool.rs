@@ -96,7 +96,7 @@ impl Spool {
     /// Moves what is in memory to the file.
     pub(super) async fn spill(&mut self, room: &Room) -> Result<()> {
         let (file, memory, room) = (self.file.take(), std::mem::take(&mut self.memory), room.clone());
-        let written = tokio::task::spawn_blocking(move || -> Result<SpoolFile> {
+        let written = lake::ambient::blocking(move || -> Result<SpoolFile> {
             let mut file = file.map_or_else(|| SpoolFile::create(&room), Ok)?;
             file.append(&memory, &room)?;
             Ok(file)

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgoutput::{Oid, ReplicaIdentity};
+use tables::fold::{Pattern, Patterns, Selection, is_made_up};
+use tables::lineage::Link;
 use tables::types::TypeKind;
 use tributary::source::catalog::{
     IdentityReason, facts_all, facts_for, identity_problems, publication, published_roots,
     server as server_facts,
 };
-use tributary::source::{Sql, connect_sql};
+use tributary::source::partitions::{folded, names_fingerprint};
+use tributary::source::{Folding, Sql, connect_sql};
 
 use super::{Server, servers};
 
@@ -43,6 +46,85 @@ async fn set_up(server: &Server, database: &str) -> (Sql, Sql) {
     (admin, ours)
 }
 
+/// By partitions alone.
+fn folding(to_root: bool) -> Folding {
+    Folding::new(to_root, Selection::new(&[], &[]).unwrap(), Patterns::default(), Vec::new())
+}
+
+#[tokio::test]
+async fn leaves_by_inheritance_and_by_their_names() {
+    for server in servers() {
+        let (admin, ours) = set_up(&server, "t_rules").await;
+        let more = "CREATE TABLE grandchild () INHERITS (child); CREATE PUBLICATION p FOR ALL TABLES";
+        admin.execute("more tables", more).await.expect("more tables");
+        let patterns =
+            [(r"public\.no(key|thing)", "lake.no"), (r"public\.(?<which>orders|deferred)", "public.plain")];
+        let patterns = patterns.map(|(expression, into)| Pattern::new(expression, into).unwrap()).to_vec();
+        let patterns = Patterns::new(patterns, std::iter::empty());
+        let inherit = Selection::new(&["public.parent".into()], &[]).unwrap();
+        let folding = Folding::new(true, inherit, patterns, Vec::new());
+        let facts = facts_all(&ours, &["p".into()], &folding).await.unwrap();
+        let root = |name: &str| facts.roots.iter().find(|root| root.name == name).map(|root| root.oid);
+        let leaf = |name: &str| {
+            facts.leaves.iter().find(|leaf| leaf.name == name).map(|leaf| (Some(leaf.root), leaf.link))
+        };
+        let made_up =
+            facts.roots.iter().find(|root| (root.schema.as_str(), root.name.as_str()) == ("lake", "no"));
+        let made_up = made_up.expect("a table that is in no catalog");
+        assert!(is_made_up(made_up.oid));
+        assert_eq!(made_up.primary_key, ["id"]);
+        for name in ["nokey", "nothing"] {
+            assert_eq!(leaf(name), Some((Some(made_up.oid), Link::Rule)), "{name}");
+            assert_eq!(root(name), None);
+        }
+        for name in ["child", "grandchild"] {
+            assert_eq!(leaf(name), Some((root("parent"), Link::Rule)), "{name}");
+        }
+        // A partitioned table is a leaf with all its partitions.
+        let orders = oid(&admin, "orders").await;
+        assert_eq!(leaf("orders"), Some((root("plain"), Link::Rule)));
+        assert_eq!(leaf("orders_rest"), Some((root("plain"), Link::Below(orders))));
+        let one = facts_for(&ours, &folding, &[oid(&admin, "grandchild").await, made_up.oid], &[], &[])
+            .await
+            .unwrap();
+        assert_eq!(
+            one.leaves.iter().map(|leaf| leaf.root).collect::<Vec<_>>(),
+            [oid(&admin, "parent").await]
+        );
+        let mut names: Vec<&str> = one.roots.iter().map(|root| root.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!((names, one.gone), (vec!["no", "parent"], vec![]));
+        let mut roots = published_roots(&ours, &["p".into()], &folding).await.unwrap();
+        let mut all: Vec<Oid> = facts.roots.iter().map(|root| root.oid).collect();
+        roots.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(roots, all);
+        let mut folded: Vec<(Oid, bool)> = folded(&ours, &["p".into()], &folding, None)
+            .await
+            .unwrap()
+            .iter()
+            .map(|found| (found.partition, found.by == 1))
+            .collect();
+        folded.sort_unstable();
+        let mut expected = Vec::new();
+        for (name, by_name) in [
+            ("nokey", true),
+            ("nothing", true),
+            ("orders", true),
+            ("deferred", true),
+            ("child", false),
+            ("grandchild", false),
+        ] {
+            expected.push((oid(&admin, name).await, by_name));
+        }
+        expected.sort_unstable();
+        assert_eq!(folded, expected);
+        let before = names_fingerprint(&ours).await.unwrap();
+        admin.execute("rename", "ALTER TABLE nokey RENAME TO key").await.expect("rename");
+        assert_ne!(names_fingerprint(&ours).await.unwrap(), before);
+    }
+}
+
 async fn oid(admin: &Sql, name: &str) -> Oid {
     let rows = admin.query("oid", "SELECT $1::text::regclass::oid", &[&name]).await.unwrap();
     Oid(rows[0].get(0))
@@ -60,7 +142,8 @@ async fn published_tables_with_their_partitions_keys_and_types() {
             "CREATE PUBLICATION p FOR TABLE orders_2026, orders_rest, plain",
         ] {
             admin.execute("publication", &format!("DROP PUBLICATION IF EXISTS p; {create}")).await.unwrap();
-            let facts = facts_all(&ours, &["p".into(), "missing".into()], true).await.expect(create);
+            let facts =
+                facts_all(&ours, &["p".into(), "missing".into()], &folding(true)).await.expect(create);
             let roots: BTreeMap<&str, _> =
                 facts.roots.iter().map(|root| (root.name.as_str(), root)).collect();
             assert_eq!(roots.keys().copied().collect::<Vec<_>>(), ["orders", "plain"], "{create}");
@@ -101,7 +184,7 @@ async fn published_tables_with_their_partitions_keys_and_types() {
             assert_eq!(types["_price"], &TypeKind::Array { element: price });
             assert!(matches!(types["prices"], TypeKind::Domain { .. }));
         }
-        let facts = facts_all(&ours, &["p".into()], false).await.unwrap();
+        let facts = facts_all(&ours, &["p".into()], &folding(false)).await.unwrap();
         assert!(facts.leaves.is_empty());
         assert_eq!(facts.roots.len(), 5, "every relation for itself: {:?}", facts.roots);
     }
@@ -112,7 +195,7 @@ async fn publications_of_everything_and_of_schemas() {
     for server in servers() {
         let (admin, ours) = set_up(&server, "t_catalog_all").await;
         admin.execute("publication", "CREATE PUBLICATION p FOR ALL TABLES").await.unwrap();
-        let facts = facts_all(&ours, &["p".into()], true).await.unwrap();
+        let facts = facts_all(&ours, &["p".into()], &folding(true)).await.unwrap();
         let mut roots: Vec<&str> = facts.roots.iter().map(|root| root.name.as_str()).collect();
         roots.sort_unstable();
         assert_eq!(roots, ["child", "deferred", "nokey", "nothing", "orders", "parent", "plain"]);
@@ -122,7 +205,7 @@ async fn publications_of_everything_and_of_schemas() {
                 .execute("publication", "CREATE PUBLICATION s FOR TABLES IN SCHEMA \"we.ird\"")
                 .await
                 .unwrap();
-            let facts = facts_all(&ours, &["s".into()], true).await.unwrap();
+            let facts = facts_all(&ours, &["s".into()], &folding(true)).await.unwrap();
             assert_eq!(facts.leaves.len(), 1);
             // The root lies in another schema, and is told of all the same.
             assert_eq!(facts.roots.iter().map(|root| root.name.as_str()).collect::<Vec<_>>(), ["orders"]);
@@ -146,13 +229,13 @@ async fn a_partition_that_is_being_detached_is_a_root() {
         let detach = "ALTER TABLE events DETACH PARTITION events_1 CONCURRENTLY";
         admin.execute("detach", detach).await.expect_err("it waits for the reader");
         let (events, pending) = (oid(&admin, "events").await, oid(&admin, "events_1").await);
-        let facts = facts_all(&ours, &["p".into()], true).await.unwrap();
+        let facts = facts_all(&ours, &["p".into()], &folding(true)).await.unwrap();
         let roots: BTreeMap<&str, Oid> =
             facts.leaves.iter().map(|leaf| (leaf.name.as_str(), leaf.root)).collect();
         assert_eq!(roots, BTreeMap::from([("events_1", pending), ("events_1_1", pending)]));
         let expected = BTreeSet::from([events, pending]);
         assert_eq!(facts.roots.iter().map(|root| root.oid).collect::<BTreeSet<_>>(), expected);
-        let roots = published_roots(&ours, &["p".into()], true).await.unwrap();
+        let roots = published_roots(&ours, &["p".into()], &folding(true)).await.unwrap();
         assert_eq!(roots.into_iter().collect::<BTreeSet<_>>(), expected);
     }
 }
@@ -166,7 +249,9 @@ async fn relations_and_types_that_appear_or_are_gone() {
         let gone = Oid(4_000_000_000);
         let rows = admin.query("type", "SELECT 'prices'::regtype::oid", &[]).await.unwrap();
         let prices = Oid(rows[0].get(0));
-        let facts = facts_for(&ours, &[leaf, plain, gone], &[prices, gone], &[]).await.expect("facts");
+        let facts = facts_for(&ours, &folding(true), &[leaf, plain, gone], &[prices, gone], &[])
+            .await
+            .expect("facts");
         assert_eq!(facts.leaves.len(), 1);
         assert_eq!(facts.leaves[0].root, oid(&admin, "orders").await);
         let mut roots: Vec<&str> = facts.roots.iter().map(|root| root.name.as_str()).collect();
@@ -183,16 +268,16 @@ async fn relations_and_types_that_appear_or_are_gone() {
             .await
             .unwrap();
         let detached = oid(&admin, "orders_rest").await;
-        let facts = facts_for(&ours, &[detached], &[], &[]).await.unwrap();
+        let facts = facts_for(&ours, &folding(true), &[detached], &[], &[]).await.unwrap();
         assert_eq!((facts.leaves.len(), facts.roots.len(), facts.gone.len()), (0, 1, 0));
-        let changed = facts_for(&ours, &[], &[], &[plain, gone]).await.unwrap();
+        let changed = facts_for(&ours, &folding(true), &[], &[], &[plain, gone]).await.unwrap();
         assert_eq!(changed.roots.len(), 1, "its key may have another name");
         let columns: Vec<(Oid, usize)> =
             changed.columns.iter().map(|(oid, columns)| (*oid, columns.len())).collect();
         assert!(
             matches!(columns.as_slice(), [(known, 1..), (nobody, 0)] if (*known, *nobody) == (plain, gone))
         );
-        let nothing = facts_for(&ours, &[], &[], &[]).await.unwrap();
+        let nothing = facts_for(&ours, &folding(true), &[], &[], &[]).await.unwrap();
         assert!(nothing.roots.is_empty() && nothing.types.is_empty());
     }
 }

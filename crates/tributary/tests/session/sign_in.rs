@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tributary::error::{Error, Kind};
 use tributary::source::{ConnectOptions, Session, Sql, connect_sql};
 
@@ -71,10 +72,9 @@ async fn expect_refusal(options: &ConnectOptions, kind: Kind, what: &str) {
 
 /// Options of a user with a password.
 fn with_password(server: &Server, host: &str, user: &str, password: &str, query: &str) -> ConnectOptions {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), password).unwrap();
-    let url = format!("postgresql://{user}@{host}:{}/postgres?{query}", server.port);
-    ConnectOptions::parse(&url, Some(file.path())).unwrap_or_else(|error| panic!("{url}: {error:?}"))
+    let password: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let url = format!("postgresql://{user}:{password}@{host}:{}/postgres?{query}", server.port);
+    ConnectOptions::parse(&url, None).unwrap_or_else(|error| panic!("{url}: {error:?}"))
 }
 
 const PASSWORD: &str = "pa ss@wörd";
@@ -124,6 +124,65 @@ async fn passwords_of_every_kind() {
         connect_sql(&server.options("t_no_replication", "postgres", ""))
             .await
             .expect("SQL needs no such right");
+    }
+}
+
+#[tokio::test]
+async fn only_allowed_methods_are_answered() {
+    let _guard = SERVER_FILES.lock().await;
+    for server in servers() {
+        let sql = server.sql("postgres").await;
+        set_up_roles(&sql).await;
+        write_server_file(&sql, "pg_hba.conf", HBA).await;
+        reload(&sql).await;
+        for (user, method) in [("t_scram", "scram-sha-256"), ("t_md5", "md5"), ("t_clear", "password")] {
+            let options = |list: &str| {
+                with_password(
+                    &server,
+                    "127.0.0.1",
+                    user,
+                    PASSWORD,
+                    &format!("sslmode=disable&require_auth={list}"),
+                )
+            };
+            for allowed in [method, "scram-sha-256,md5,password", "!none,!gss"] {
+                sign_in(&options(allowed))
+                    .await
+                    .unwrap_or_else(|error| panic!("{user}, {allowed}: {error:?}"));
+            }
+            for refused in [format!("!{method}"), "none".to_owned()] {
+                expect_refusal(&options(&refused), Kind::Config, user).await;
+            }
+        }
+        let trusted = server.options("postgres", "postgres", "require_auth=scram-sha-256");
+        expect_refusal(&trusted, Kind::Config, "let in without a question").await;
+        sign_in(&server.options("postgres", "postgres", "require_auth=none")).await.expect("let in");
+    }
+}
+
+/// Whoever answers in a server's place, and would like to have the password.
+#[tokio::test]
+async fn a_server_that_asks_for_what_is_not_allowed_is_sent_nothing() {
+    let cleartext: &[u8] = &[b'R', 0, 0, 0, 8, 0, 0, 0, 3];
+    let md5: &[u8] = &[b'R', 0, 0, 0, 12, 0, 0, 0, 5, 1, 2, 3, 4];
+    for question in [cleartext, md5] {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let server = Server { major: 0, port: listener.local_addr().unwrap().port() };
+        let thief = tokio::spawn(async move {
+            let mut caught = Vec::new();
+            for _ in 0..2 {
+                let (mut peer, _) = listener.accept().await.unwrap();
+                let length = peer.read_u32().await.unwrap() as usize;
+                peer.read_exact(&mut vec![0; length - 4]).await.unwrap();
+                peer.write_all(question).await.unwrap();
+                peer.read_to_end(&mut caught).await.unwrap();
+            }
+            caught
+        });
+        let query = "sslmode=disable&require_auth=scram-sha-256";
+        let options = with_password(&server, "127.0.0.1", "postgres", PASSWORD, query);
+        expect_refusal(&options, Kind::Config, "not allowed").await;
+        assert_eq!(thief.await.unwrap(), b"", "{question:?}");
     }
 }
 

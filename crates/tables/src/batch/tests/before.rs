@@ -127,7 +127,7 @@ fn old_text_is_that_of_raw() {
 #[test]
 fn a_leaf_in_another_order_names_the_columns_of_its_table() {
     let plan = plan_with_before(&[("id", INT4), ("note", TEXT), ("day", DATE)]);
-    let leaf = Plan { columns: vec![2, 0], ..plan.clone() };
+    let leaf = plan_of_leaf(&plan, vec![2, 0]);
     let old = TupleBuilder::new().text("1970-01-02").text("5");
     let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
     let image = Image::Old(OldTuple::Full(old.tuple()));

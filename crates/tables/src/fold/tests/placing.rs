@@ -5,9 +5,9 @@ use pgoutput::{
     Begin, Insert, Lsn, Message, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Xid,
 };
 
-use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Named, Placed, Selection};
+use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Named, Patterns, Placed, Selection};
 use crate::change::Plan;
-use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
+use crate::lineage::{ColumnFacts, Facts, LeafFacts, Link, RootFacts};
 use crate::types::TypeRules;
 
 const ROOT: Oid = Oid(100);
@@ -21,6 +21,7 @@ fn fold(include: &str) -> Fold {
         selection,
         before,
         fold_to_root: true,
+        patterns: Patterns::default(),
         mark_truncate: ByTable::same(true),
         types,
     });
@@ -37,6 +38,7 @@ fn fold(include: &str) -> Fold {
             schema: "s".to_owned(),
             name: "t_1".to_owned(),
             root: ROOT,
+            link: Link::default(),
             replica_identity: ReplicaIdentity::Default,
         }],
         ..Facts::default()

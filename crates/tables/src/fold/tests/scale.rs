@@ -7,8 +7,8 @@ use pgoutput::{
     Begin, Insert, Lsn, Message, Oid, PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Xid,
 };
 
-use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Selection};
-use crate::lineage::{Facts, LeafFacts, RootFacts};
+use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Patterns, Selection};
+use crate::lineage::{Facts, LeafFacts, Link, RootFacts};
 use crate::types::TypeRules;
 
 const ROOT: u32 = 1;
@@ -20,6 +20,7 @@ fn fold(leaves: u32) -> Fold {
         selection,
         before: Selection::new(&[], &[]).unwrap(),
         fold_to_root: true,
+        patterns: Patterns::default(),
         mark_truncate: ByTable::same(true),
         types: TypeRules::default(),
     });
@@ -32,6 +33,7 @@ fn fold(leaves: u32) -> Fold {
         schema: schema.clone(),
         name: format!("leaf_{oid}"),
         root: Oid(ROOT),
+        link: Link::default(),
         replica_identity,
     };
     let leaves = (ROOT + 1..=ROOT + leaves).map(leaf).collect();

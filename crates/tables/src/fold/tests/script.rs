@@ -16,10 +16,10 @@ use pgoutput::{
     PgTimestamp, Relation, RelationColumn, ReplicaIdentity, Truncate, Type, Update, Xid,
 };
 
-use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Selection};
+use super::super::{ByTable, Fold, FoldEvent, FoldSettings, Folded, Pattern, Patterns, Selection};
 use crate::batch::BatchBuilder;
 use crate::change::{Change, Image, TxStamp};
-use crate::lineage::{ColumnFacts, Facts, LeafFacts, RootFacts};
+use crate::lineage::{ColumnFacts, Facts, LeafFacts, Link, RootFacts};
 use crate::schema::{BEFORE_COLUMN, ColumnSpec, TableSchema};
 use crate::types::{TypeCatalog, TypeFacts, TypeKind, TypeRules};
 
@@ -300,10 +300,16 @@ impl Runner {
                 FoldEvent::Truncated { table, relation, lsn } => {
                     writeln!(output, "event truncated {relation} of {} at {lsn}", name(table))
                 }
+                FoldEvent::TruncatedAlone { table } => {
+                    writeln!(output, "event truncated {} without its leaves", name(table))
+                }
                 FoldEvent::Lineage { root, leaves } => {
                     let leaves: Vec<String> =
                         leaves.into_iter().map(|(oid, name)| format!("{oid} {name}")).collect();
                     writeln!(output, "event lineage {root}: {}", leaves.join(", "))
+                }
+                FoldEvent::Group { table, relation, column, problem } => {
+                    writeln!(output, "event group {column} of {}: {problem:?} in {relation}", name(table))
                 }
                 FoldEvent::Orphan { oid, name } => writeln!(output, "event orphan {oid} {name}"),
                 FoldEvent::IdentityDiffers { root, leaf } => {
@@ -353,9 +359,17 @@ impl<'s> Words<'s> {
             selection: Selection::new(&include, &self.list("exclude")).unwrap(),
             before: Selection::new(&self.list("before"), &[]).unwrap(),
             fold_to_root: self.option("fold") != Some("none"),
+            patterns: Patterns::new(self.patterns(), std::iter::empty()),
             mark_truncate: ByTable::same(self.option("truncate") != Some("keep")),
             types: TypeRules::default(),
         }
+    }
+
+    /// In quotation marks: an expression, and where it leads.
+    fn patterns(&self) -> Vec<Pattern> {
+        let quoted = self.words.iter().filter_map(|word| word.strip_prefix('"'));
+        let pattern = |(expression, into): (&str, &str)| Pattern::new(expression, into).unwrap();
+        quoted.filter_map(|text| text.split_once(' ')).map(pattern).collect()
     }
 
     fn identity_word(&self, at: usize) -> ReplicaIdentity {
@@ -421,7 +435,8 @@ impl<'s> Words<'s> {
             }
             "leaf" => {
                 assert_eq!(self.at(2), "of");
-                facts.leaves.push(LeafFacts { oid, schema, name, root: self.oid(3), replica_identity });
+                let link = if self.option("link") == Some("rule") { Link::Rule } else { Link::Partition };
+                facts.leaves.push(LeafFacts { oid, schema, name, root: self.oid(3), link, replica_identity });
             }
             "type" => {
                 let kind = match self.at(2) {
@@ -605,6 +620,12 @@ fn line(change: &Change<'_, '_>) -> String {
             Cell::Binary(bytes) => bytes.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
         };
         write!(line, " {name}={value}{source}").unwrap();
+    }
+    for (column, text) in &plan.absent {
+        if let Some(text) = text {
+            let name = &plan.schema.columns[usize::try_from(*column).unwrap()].name;
+            write!(line, " {name}=\"{text}\" by name").unwrap();
+        }
     }
     if plan.schema.before {
         line.push_str(&before(change));

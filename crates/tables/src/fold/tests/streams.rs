@@ -10,9 +10,9 @@ use pgoutput::{
 };
 use proptest::prelude::*;
 
-use super::super::{ByTable, Fold, FoldSettings, Folded, Selection};
+use super::super::{ByTable, Fold, FoldSettings, Folded, Patterns, Selection};
 use crate::change::{Change, Image, Op};
-use crate::lineage::{Facts, LeafFacts, RootFacts};
+use crate::lineage::{Facts, LeafFacts, Link, RootFacts};
 use crate::types::{TypeFacts, TypeKind, TypeRules};
 
 #[derive(Clone, Debug)]
@@ -99,6 +99,7 @@ fn facts(oid: u32, root: u32, key: bool) -> Facts {
             schema,
             name: name(oid),
             root: Oid(root),
+            link: Link::default(),
             replica_identity: ReplicaIdentity::Default,
         });
     }
@@ -119,8 +120,14 @@ impl World {
         let selection = Selection::new(&["*.*".to_owned()], exclude).unwrap();
         let before = Selection::new(&["s.r10?".to_owned()], &["s.r104".to_owned()]).unwrap();
         let types = TypeRules::default();
-        let settings =
-            FoldSettings { selection, before, fold_to_root: true, mark_truncate: ByTable::same(true), types };
+        let settings = FoldSettings {
+            selection,
+            before,
+            fold_to_root: true,
+            patterns: Patterns::default(),
+            mark_truncate: ByTable::same(true),
+            types,
+        };
         World { fold: Fold::new(settings), next: 1, lsn: 0x100, columns: [0; 6] }
     }
 
@@ -167,7 +174,7 @@ impl World {
                     relations,
                 }));
             }
-            Step::Learn { oid, root, key } => self.fold.learn(facts(*oid, *root, *key)),
+            Step::Learn { oid, root, key } => drop(self.fold.learn(facts(*oid, *root, *key))),
             Step::Session => self.fold.start_session(Lsn(self.lsn)),
         }
     }

@@ -188,3 +188,51 @@ fn t40_a_changed_type_is_said() {
     assert_eq!(shown(&both.schema), "100:id 101:b- 102:b_2=b");
     assert_eq!(both.stale.len(), 1);
 }
+
+/// Leaves that are no partitions: numbers and order say nothing, and nothing ends.
+#[test]
+fn columns_of_others_are_known_by_their_names() {
+    let first = TableSchema::new(&texts("id a b"), vec![]);
+    let evolve = |schema: &TableSchema, announced: &str, columns: Vec<ColumnFacts>, history| {
+        let catalog = Catalog::by_name(columns, history);
+        schema.evolve(&texts(announced), &[], false, &catalog)
+    };
+    assert_eq!(evolve(&first, "b id", facts("b=1 id=2"), History::Written), None);
+    let new = evolve(&first, "id c b", facts("id=1 c=2 b=3"), History::New).unwrap();
+    assert_eq!((shown(&new.schema).as_str(), new.stale), ("100:id 101:a 102:b 103:c", vec![]));
+    let reasons = |evolution: Evolution| {
+        evolution.stale.into_iter().map(|stale| (stale.column, stale.reason)).collect::<Vec<_>>()
+    };
+    // It may have been `a` before.
+    let unclear = evolve(&first, "id c b", facts("id=1 c=2 b=3"), History::Written).unwrap();
+    assert_eq!(reasons(unclear), [("c".to_owned(), StaleReason::Unclear)]);
+    let added = evolve(&first, "id a b c", facts("id=1 a=2 b=3 c=4"), History::Written).unwrap();
+    assert!(reasons(added).is_empty());
+    let mut columns = facts("id=1 a=2 b=3 c=4");
+    columns[3].missing = Some("x".to_owned());
+    let defaulted = evolve(&first, "id a b c", columns, History::Written).unwrap();
+    assert_eq!(defaulted.schema.columns[3].initial_default, None);
+    assert_eq!(reasons(defaulted), [("c".to_owned(), StaleReason::AddedWithDefault)]);
+}
+
+#[test]
+fn another_key_does_not_supersede_what_the_old_one_told_apart() {
+    let announced = texts("a b");
+    let first =
+        TableSchema::first(&announced, vec!["a".into()], &catalog(&facts("a=1 b=2"), &announced), vec![]);
+    let changed = |columns: &str, key: &[&str], of: &str| {
+        let announced = texts(columns);
+        let key: Vec<String> = key.iter().map(|name| (*name).to_owned()).collect();
+        let evolution = first.evolve(&announced, &key, false, &catalog(&facts(of), &announced)).unwrap();
+        let is_meant = |stale: &Stale| stale.reason == StaleReason::KeyChanged;
+        evolution.stale.into_iter().filter(is_meant).map(|stale| stale.column).collect::<Vec<_>>()
+    };
+    assert_eq!(changed("a b", &["b"], "a=1 b=2"), ["b"]);
+    assert_eq!(changed("a b", &["a", "b"], "a=1 b=2"), ["a", "b"]);
+    assert_eq!(changed("a b", &[], "a=1 b=2"), ["a"]);
+    assert_eq!(changed("key b", &["key"], "key=1 b=2"), Vec::<String>::new(), "the same under another name");
+    let without = TableSchema::first(&announced, vec![], &catalog(&facts("a=1 b=2"), &announced), vec![]);
+    let announced = texts("a b");
+    let evolution = without.evolve(&announced, &["a".into()], false, &catalog(&facts("a=1 b=2"), &announced));
+    assert_eq!(evolution.unwrap().stale, [], "each row of a table without a key is whole");
+}

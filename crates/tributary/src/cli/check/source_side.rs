@@ -11,22 +11,23 @@ use std::time::Duration;
 use lake::log;
 use lake::store::Store;
 use pgoutput::Lsn;
-use tables::lineage::{Facts, RootFacts};
+use tables::lineage::{Facts, Link, RootFacts};
 
 use super::lake_side::Log;
-use super::{Report, old_rows, omissions, rows};
+use super::{CheckArgs, Report, old_rows, omissions, rows, standbys};
 use crate::cli::{setup, text};
-use crate::config::{Config, SnapshotMode};
+use crate::config::{Config, OnWalBudget, SnapshotMode};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::mapping::{self, Mapped};
 use crate::pipeline::publication::Difference;
 use crate::pipeline::{bootstrap, publication, startup};
 use crate::snapshot::replica::Replica;
 use crate::source::catalog::{self, OpenTransaction, ServerFacts};
+use crate::source::held::{self, By};
 use crate::source::slot::{self, Slot};
 use crate::source::{ConnectOptions, Session, Sql, connect_sql};
 
-pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
+pub(super) async fn look(report: &mut Report, args: &CheckArgs, config: &Config, log: Log) {
     let Some(options) = report.take("source", config.source_options()) else { return };
     let Some(sql) = report.take("source", connect_sql(&options).await) else { return };
     report.ok("source", format!("signed in at {} as {}", options.address(), options.user));
@@ -54,7 +55,85 @@ pub(super) async fn look(report: &mut Report, config: &Config, log: Log) {
         transactions(report, &sql).await;
     }
     if server.in_recovery {
-        standby(report, &server);
+        standbys::source(report, &sql, config, &options, &server).await;
+    }
+    budget(report, config, &server);
+    kept(report, &sql, config, slot.as_ref()).await;
+    let named = report.take("failover", named_standbys(args, config, &options)).unwrap_or_default();
+    standbys::failover(report, &sql, config, &server, slot.as_ref(), &named).await;
+}
+
+/// Those that may be promoted: of the command line, and those that are read from.
+fn named_standbys(args: &CheckArgs, config: &Config, source: &ConnectOptions) -> Result<Vec<ConnectOptions>> {
+    let mut named = vec![config.catalog_options()?, config.snapshot_options()?];
+    for url in &args.standby {
+        named.push(ConnectOptions::parse(url, config.source.password_file.as_deref())?);
+    }
+    let mut standbys: Vec<ConnectOptions> = Vec::new();
+    for options in named {
+        if options != *source && !standbys.contains(&options) {
+            standbys.push(options);
+        }
+    }
+    Ok(standbys)
+}
+
+/// The bound that we set ourselves, against that of the server.
+fn budget(report: &mut Report, config: &Config, server: &ServerFacts) {
+    let Some(budget) = config.source.wal_budget() else { return };
+    let what = match config.source.on_wal_budget {
+        OnWalBudget::Halt => "the daemon halts and the slot stays",
+        OnWalBudget::DropSlot => "the daemon drops the slot and halts",
+    };
+    match server.max_slot_wal_keep_bytes {
+        Some(limit) if limit <= budget => report.warn(
+            "wal budget",
+            format!(
+                "max_slot_wal_keep_size is {}: the slot is lost before `source.wal_budget` of {} is used up",
+                text::bytes(limit),
+                text::bytes(budget)
+            ),
+            "make `source.wal_budget` smaller than max_slot_wal_keep_size, or that larger",
+        ),
+        Some(_) | None => {
+            report.ok(
+                "wal budget",
+                format!("the slot may keep {} of log; beyond it {what}", text::bytes(budget)),
+            );
+        }
+    }
+}
+
+/// Why log is kept, and what a drop of our slot would free.
+async fn kept(report: &mut Report, sql: &Sql, config: &Config, slot: Option<&Slot>) {
+    let Some(primary) = report.take("log", config.primary_options()) else { return };
+    let name = &config.source.slot;
+    let Some(holders) = report.take("log", held::holders(sql, primary.as_ref(), name).await) else { return };
+    let ours = slot.cloned().unwrap_or_default();
+    let held = held::why(config.source.wal_budget(), &ours, &holders, None);
+    for reason in &held {
+        let found = match reason.bytes {
+            Some(bytes) => format!("{} of log are held by {reason}", text::bytes(bytes)),
+            None => reason.to_string(),
+        };
+        let frees = holders.freed_without(&ours);
+        let remedy = match (reason.by, slot) {
+            (By::Daemon | By::Nobody | By::Pending, Some(_)) if frees > 0 => format!(
+                "let the daemon catch up. `tributary teardown` frees at most {}, and the lake cannot be continued behind it",
+                text::bytes(frees)
+            ),
+            (By::Daemon | By::Nobody | By::Pending, _) => {
+                "let the daemon catch up; to drop our slot would free nothing, since another one keeps as much".to_owned()
+            }
+            _ => "our slot has no part in it: to drop it would not help".to_owned(),
+        };
+        match reason.by {
+            By::Pending => report.ok("log", found),
+            By::Transaction | By::PreparedTransaction => {
+                report.warn("log", found, "it ends with that transaction")
+            }
+            By::Daemon | By::Nobody | By::Slot | By::Feedback => report.warn("log", found, remedy),
+        }
     }
 }
 
@@ -111,7 +190,7 @@ fn limits(report: &mut Report, server: &ServerFacts) {
         None => report.warn(
             "slot limit",
             "max_slot_wal_keep_size is unlimited: a daemon that is down for long fills the server's disk",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB';  -- what the disk can spare; beyond it the slot is lost, not the server",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB';  -- what the disk can spare; beyond it the slot is lost, not the server. `source.wal_budget` acts before, while the daemon runs",
         ),
         Some(bytes) if bytes < KEEP_AT_LEAST => report.warn(
             "slot limit",
@@ -291,10 +370,12 @@ async fn tables(
     known: Option<&log::State>,
 ) {
     let names = &config.source.publication;
-    let facts = catalog::facts_all(sql, names, config.partitions.folds_to_root()).await;
+    let Some(folding) = report.take("tables", config.partitions.folding(known)) else { return };
+    let facts = catalog::facts_all(sql, names, &folding).await;
     let (Some(facts), Ok(selection)) = (report.take("tables", facts), config.tables.selection()) else {
         return;
     };
+    report.take("tables", mapping::refuse_groups(sql, &folding, &facts).await);
     let wanted = facts.roots.iter().filter(|root| selection.includes(&root.schema, &root.name)).count();
     let found = format!("{wanted} published tables are included, with {} partitions", facts.leaves.len());
     if wanted == 0 {
@@ -403,7 +484,8 @@ async fn identities(report: &mut Report, sql: &Sql, names: &[String]) {
 fn mixed_identities(report: &mut Report, facts: &Facts) {
     let roots: BTreeMap<_, _> = facts.roots.iter().map(|root| (root.oid, root)).collect();
     let mut mixed: BTreeMap<String, (u64, String)> = BTreeMap::new();
-    for leaf in &facts.leaves {
+    // Rows of others never come under the name of their root.
+    for leaf in facts.leaves.iter().filter(|leaf| leaf.link == Link::Partition) {
         let Some(root) = roots.get(&leaf.root).filter(|root| root.replica_identity != leaf.replica_identity)
         else {
             continue;
@@ -571,7 +653,9 @@ async fn replica(
     }
     let Some(sql) = report.take("replica", connect_sql(&replica).await) else { return };
     let Some(facts) = report.take("replica", catalog::server(&sql).await) else { return };
-    let caught_up = Box::pin(Replica::caught_up(options, &replica, &sql, REPLICA_WAIT)).await;
+    let Some(primary) = report.take("replica", config.primary_options()) else { return };
+    let caught_up =
+        Box::pin(Replica::caught_up(options, primary.as_ref(), &replica, &sql, REPLICA_WAIT)).await;
     if report.take("replica", caught_up).is_none() {
         return;
     }
@@ -595,11 +679,7 @@ async fn replica(
     }
     if facts.in_recovery && !server.in_recovery {
         // T82
-        let may = async || -> Result<bool> {
-            let rows = source.query("privileges", MAY_LOG, &[]).await?;
-            Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(false))
-        };
-        if report.take("replica", may().await) == Some(false) {
+        if report.take("replica", standbys::may_log(source).await) == Some(false) {
             let role = crate::source::sql::quote_identifier(&options.user);
             report.warn(
                 "replica",
@@ -607,17 +687,6 @@ async fn replica(
                 format!("GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO {role};  -- at the source"),
             );
         }
-    }
-}
-
-/// T81
-fn standby(report: &mut Report, server: &ServerFacts) {
-    if !server.hot_standby_feedback || server.primary_slot_name.is_empty() {
-        report.warn(
-            "standby",
-            "without hot_standby_feedback and a physical slot at its primary, vacuum there can invalidate our slot here",
-            "ALTER SYSTEM SET hot_standby_feedback = on;  -- and primary_slot_name",
-        );
     }
 }
 
@@ -634,7 +703,6 @@ const XMIN_AGE_MAX: u32 = 40_000_000;
 const LONG_TRANSACTION: Duration = Duration::from_secs(60);
 /// A replica that is farther behind is worth a word.
 const REPLICA_WAIT: Duration = Duration::from_secs(10);
-const MAY_LOG: &str = "SELECT has_function_privilege('pg_log_standby_snapshot()', 'EXECUTE')";
 const RUN_SETUP: &str = "tributary setup --apply  -- creates it; without --apply it prints the SQL";
 /// Tables that are listed one by one.
 const SHOWN: usize = 20;

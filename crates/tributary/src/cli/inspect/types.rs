@@ -18,8 +18,8 @@ use crate::source::{catalog, connect_sql};
 
 pub(super) async fn run(config: &Config) -> Result<Answer> {
     let sql = connect_sql(&config.catalog_options()?).await?;
-    let facts =
-        catalog::facts_all(&sql, &config.source.publication, config.partitions.folds_to_root()).await?;
+    let folding = config.partitions.folding(None)?;
+    let facts = catalog::facts_all(&sql, &config.source.publication, &folding).await?;
     let tables = mapping::of_published(&sql, config, facts).await?;
     mapping::refuse_misfits(config, &tables)?;
     Ok(answer(&tables, &config.tables.layouts()?.reserved()))

@@ -12,7 +12,7 @@ use super::statements;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::source::sql::get;
-use crate::source::{ConnectOptions, Sql, catalog};
+use crate::source::{ConnectOptions, Sql, catalog, standby};
 
 /// The steps, and what to be warned of.
 #[derive(Debug)]
@@ -88,6 +88,9 @@ pub(super) async fn make(
     if ddl_events {
         steps.push(events(sql).await?);
     }
+    let server = catalog::server(sql).await?;
+    warnings
+        .extend(standby::lacks(&server).into_iter().map(|lack| format!("{}: {}", lack.found, lack.remedy)));
     Ok(Plan { steps, broken, warnings })
 }
 
@@ -131,9 +134,10 @@ pub(crate) async fn publication_statement(sql: &Sql, config: &Config, name: &str
     Ok(step.sql.join("\n"))
 }
 
-/// The tables that the globs name and that can be published: roots, or with `fold = "none"` every leaf.
+/// The tables that the globs name and that can be published: roots, or with `fold = "none"` every leaf. What is a leaf by the pattern of its name is
+/// wanted if its root is; what is one by inheritance is for its own name to say.
 async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>> {
-    let selection = config.tables.selection()?;
+    let (selection, folding) = (config.tables.selection()?, config.partitions.folding(None)?);
     let rows =
         sql.query("tables that can be published", CANDIDATES, &[&config.partitions.folds_to_root()]).await?;
     let broken = |error: tokio_postgres::Error| Error::bug("a column of a catalog query").caused_by(error);
@@ -141,7 +145,11 @@ async fn candidates(sql: &Sql, config: &Config) -> Result<Vec<(String, String)>>
     for row in &rows {
         let (schema, table): (String, String) =
             (row.try_get(0).map_err(broken)?, row.try_get(1).map_err(broken)?);
-        if selection.includes(&schema, &table) {
+        let is_wanted = match folding.pattern_of(&schema, &table)? {
+            Some(pattern) => selection.includes(pattern.target().0, pattern.target().1),
+            None => selection.includes(&schema, &table),
+        };
+        if is_wanted {
             tables.push((schema, table));
         }
     }
@@ -209,10 +217,12 @@ fn publication(config: &Config, name: &str, wanted: &[(String, String)]) -> Resu
 
 /// Included tables that no publication has.
 async fn unpublished(sql: &Sql, config: &Config, wanted: &[(String, String)]) -> Result<Option<String>> {
-    let facts =
-        catalog::facts_all(sql, &config.source.publication, config.partitions.folds_to_root()).await?;
-    let published: BTreeSet<(&str, &str)> =
-        facts.roots.iter().map(|root| (root.schema.as_str(), root.name.as_str())).collect();
+    // A leaf that is none by being a partition is published by itself.
+    let folding = config.partitions.folding(None)?;
+    let facts = catalog::facts_all(sql, &config.source.publication, &folding).await?;
+    let roots = facts.roots.iter().map(|root| (root.schema.as_str(), root.name.as_str()));
+    let leaves = facts.leaves.iter().map(|leaf| (leaf.schema.as_str(), leaf.name.as_str()));
+    let published: BTreeSet<(&str, &str)> = roots.chain(leaves).collect();
     let missing: Vec<String> = wanted
         .iter()
         .filter(|(schema, table)| !published.contains(&(schema.as_str(), table.as_str())))

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use lake::gauge::{Gauge, Reservation, Use};
+use lake::kill_points::kill_point;
 use lake::log::{Chunk, ReadPiece};
 use lake::writer::{OpenFile, Rows};
 use pgoutput::{Lsn, Oid, Tuple, Xid};
 use tables::batch::{BatchBuilder, CellError, Lossy};
 use tables::change::{Change, Image, Op, TableIndex, TxStamp};
+use tables::fold::Pattern;
 use tables::schema::TableSchema;
 use tables::types::{Loss, TypeCatalog};
 use tokio::sync::mpsc;
@@ -28,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::snapshot::query::{Announcement, Shape};
 use crate::snapshot::worker::{Begun, Patience, Reading, Verdict, Worker, is_recovery_conflict, verdict};
-use crate::source::Sql;
+use crate::source::{Folding, Sql};
 
 /// What became of a task, or of a part of it.
 pub(super) enum Outcome {
@@ -67,6 +69,31 @@ pub(super) struct Subject {
     pub(super) name: String,
     /// The table that the rows belong to, if leaves fold at all.
     pub(super) root: Option<Oid>,
+    /// Its schema and name.
+    pub(super) root_name: (String, String),
+}
+
+impl Subject {
+    /// Whether a relation is the table or a leaf of it by what it was at the point.
+    fn has(&self, shape: &Shape, folding: &Folding) -> Result<bool> {
+        let Some(root) = self.root else { return Ok(true) };
+        if shape.root == root || !folding.has_rules() {
+            return Ok(shape.root == root);
+        }
+        if shape.above.iter().any(|above| above.oid == root) {
+            return Ok(true);
+        }
+        let names = shape.above.iter().map(|above| (above.schema.as_str(), above.name.as_str()));
+        for (schema, name) in names.chain([(shape.schema.as_str(), shape.name.as_str())]) {
+            let (root_schema, root_name) = (self.root_name.0.as_str(), self.root_name.1.as_str());
+            let target = folding.pattern_of(schema, name)?.map(Pattern::target);
+            // Also what has the name of a table that is in no catalog.
+            if target == Some((root_schema, root_name)) || (schema, name) == (root_schema, root_name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Why a task ended early.
@@ -103,7 +130,9 @@ struct Taken {
 impl Reader {
     pub(super) async fn run(self) {
         let mut worker: Option<Worker> = None;
+        let mut wal = self.settings.wal.clone();
         loop {
+            crate::pipeline::wal::until_snapshots_may_read(&mut wal).await;
             let Some(mut work) = lock(&self.queue).pop_front() else { break };
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
             let mut tries: BTreeMap<Oid, u32> = BTreeMap::new();
@@ -170,6 +199,7 @@ impl Reader {
                             return self.leave_out(work, root, relation, outcome).await;
                         }
                         let delay = backoff.next_delay();
+                        self.settings.retries.inc();
                         warn!(error = error.chain(), ?delay, "a part of the snapshot is tried again");
                         tokio::time::sleep(delay).await;
                         Ok(())
@@ -257,8 +287,9 @@ impl Reader {
             let Some(shape) = shapes.get(&at.1) else { continue };
             let Some(announcement) = announcements.get(&shape.announced) else { continue };
             // Detached at the point: its rows are no rows of the root.
-            let root = self.subjects.get(&part.root).and_then(|subject| subject.root);
-            if root.is_some_and(|root| root != shape.root) {
+            if let Some(subject) = self.subjects.get(&part.root)
+                && !subject.has(shape, &self.settings.folding).map_err(of_none)?
+            {
                 continue;
             }
             self.read_part(worker, part, shape, announcement, &mut taken).await.map_err(|trouble| {
@@ -302,6 +333,7 @@ impl Reader {
         while reading.fill().await.map_err(plain)? {
             self.open_file(root, &placement, taken).await?;
             self.append_rows((root, relation), &mut reading, &placement, taken)?;
+            kill_point("chunk-reading");
             self.wait_for_room(taken).await;
             self.keep_pace(reading.bytes() - paid).await;
             paid = reading.bytes();

@@ -38,6 +38,7 @@ fn slot() -> Slot {
         temporary: false,
         safe_wal_size: None,
         retained_bytes: None,
+        behind_bytes: None,
         catalog_xmin_age: None,
         failover: None,
         synced: None,
@@ -144,6 +145,19 @@ fn t19_t68_a_missing_lost_or_foreign_slot_halts() {
         decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().invalidation = Some("rows_removed".to_owned())),
         "rows_removed",
     );
+    for (reason, setting) in [
+        ("idle_timeout", "idle_replication_slot_timeout"),
+        ("wal_removed", "max_slot_wal_keep_size"),
+        ("wal_level_insufficient", "wal_level"),
+        ("rows_removed", "hot_standby_feedback"),
+        ("conflict with recovery", "wal_level"),
+    ] {
+        let outcome =
+            decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().invalidation = Some(reason.to_owned()));
+        let error = outcome.expect_err(reason);
+        let hint = error.hint_text().unwrap_or_default();
+        assert!(hint.contains(setting), "{reason}: {hint}");
+    }
     halted(
         decide_with(|_, slot, _, _, _| slot.as_mut().unwrap().plugin = Some("wal2json".to_owned())),
         "wal2json",

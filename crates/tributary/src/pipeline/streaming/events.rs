@@ -6,7 +6,7 @@
 //! Fails: never.
 
 use lake::log::Event;
-use tables::fold::{Fold, FoldEvent};
+use tables::fold::{Fold, FoldEvent, GroupProblem};
 use tracing::{info, warn};
 
 use crate::buffers;
@@ -64,10 +64,32 @@ fn of_event(event: FoldEvent, fold: &Fold) -> Option<Event> {
             relation,
             commit_lsn: lsn,
         }),
+        FoldEvent::TruncatedAlone { table } => {
+            warn!(
+                table = buffers::display_name(fold.table(table)),
+                "a table was truncated and the tables that are leaves of it were not: its own rows stay in the lake until `tributary resync`"
+            );
+            None
+        }
         FoldEvent::Lineage { root, leaves } => Some(Event::Attach {
             root: root.0,
             leaves: leaves.into_iter().map(|(oid, name)| (oid.0, name)).collect(),
         }),
+        FoldEvent::Group { table, relation, column, problem } => {
+            let table = buffers::display_name(fold.table(table));
+            let (has, why) = match problem {
+                GroupProblem::HasColumn => ("its own column", "the relation has a column of that name"),
+                GroupProblem::OtherType => {
+                    ("NULL", "the table has a column of that name and of another type")
+                }
+                GroupProblem::NotInName => ("NULL", "the name of the relation does not tell it"),
+            };
+            warn!(
+                table,
+                relation, column, has, why, "rows do not have what a named group of a pattern should tell"
+            );
+            None
+        }
         FoldEvent::Orphan { oid, name } => {
             warn!(
                 relation = name,

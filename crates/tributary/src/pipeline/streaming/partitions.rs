@@ -7,11 +7,12 @@
 //! Fails: as the fold does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lake::log::{Event, State as LogState};
 use pgoutput::Oid;
 use tables::fold::Fold;
-use tables::lineage::Facts;
+use tables::lineage::{Facts, Link};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -21,6 +22,7 @@ use crate::config::{OnAttach, OnGone, SnapshotMode};
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
 use crate::pipeline::partitions::{Changes, Existence, News, Partitions, Settings};
+use crate::source::Folding;
 
 /// The partitions, as the loop sees them.
 pub(super) struct Watched {
@@ -35,16 +37,30 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn start(context: &Context, state: &LogState, fold: &Fold, via_root: bool) -> Result<Watched> {
+    pub(super) fn start(
+        context: &Context,
+        state: &LogState,
+        fold: &Fold,
+        folding: &Arc<Folding>,
+        via_root: bool,
+    ) -> Result<Watched> {
         let config = &context.config;
         let settings = Settings {
             options: context.catalog_options.clone(),
             refresh: config.partitions.refresh,
             publications: config.source.publication.clone(),
+            folding: Arc::clone(folding),
             selection: config.tables.selection()?,
             names_leaves: !via_root,
+            retries: context.shared.metrics().retries("partitions"),
         };
-        let task = Partitions::start(settings, state, fold.leaves());
+        // A root that is new to the log is read as a whole, with all leaves that it has now.
+        let is_whole = |leaf: &Oid| {
+            config.snapshot.mode == SnapshotMode::Initial
+                && fold.is_by_rule(*leaf)
+                && !state.snapshots.contains_key(&fold.root_of(*leaf).0)
+        };
+        let task = Partitions::start(settings, state, fold.leaves(), fold.leaves().filter(is_whole));
         // The fold has them as what they are now.
         let detached = state.detached.values().flat_map(|leaves| leaves.keys()).map(|leaf| Oid(*leaf));
         let back = detached.filter(|leaf| fold.root_of(*leaf) != *leaf).collect();
@@ -153,7 +169,12 @@ impl Streaming<'_> {
             self.detach(root, existence, leaves)?;
         }
         let Facts { mut leaves, mut roots, types, .. } = facts;
-        roots.retain(|root| self.reach.is_open && !self.fold.is_known(root.oid));
+        // What is a leaf by a rule is published itself.
+        let by_rule: BTreeSet<Oid> =
+            leaves.iter().filter(|leaf| leaf.link != Link::Partition).map(|leaf| leaf.root).collect();
+        roots.retain(|root| {
+            (self.reach.is_open || by_rule.contains(&root.oid)) && !self.fold.is_known(root.oid)
+        });
         let new_roots: BTreeSet<Oid> = roots.iter().map(|root| root.oid).collect();
         has_new_tables |= !new_roots.is_empty();
         leaves.retain(|leaf| self.fold.is_wanted_root(leaf.root) || new_roots.contains(&leaf.root));
@@ -177,7 +198,7 @@ impl Streaming<'_> {
                 self.read_leaf(leaf, root);
             }
         }
-        if has_new_tables && self.reach.is_open {
+        if has_new_tables && (self.reach.is_open || !new_roots.is_empty()) {
             self.beside.look();
         }
         if !(attached.is_empty() && gone.is_empty()) {
@@ -202,7 +223,8 @@ impl Streaming<'_> {
         let policy = policies.of(self.fold.names_of(root));
         let is_wanted = self.fold.is_wanted_root(root);
         // Rows that come by way of the root do not tell their leaf.
-        let is_marked = policy == OnGone::Mark && !self.reach.via_root && is_wanted;
+        let tell_themselves = !self.reach.via_root || leaves.iter().all(|leaf| self.fold.is_by_rule(*leaf));
+        let is_marked = policy == OnGone::Mark && tell_themselves && is_wanted;
         let (lsn, commit_time) = (self.positions.clean, self.positions.commit_time);
         let relations: Vec<Oid> = leaves.into_iter().collect();
         if is_marked {

@@ -16,6 +16,8 @@ pub(super) struct Positions {
     pub(super) clean: Lsn,
     /// `end_lsn` and commit time of the last transaction.
     commit: Option<(Lsn, i64)>,
+    /// Commit time of the first transaction that no cut has.
+    first_commit_time: Option<i64>,
     /// Commit time of the last transaction, whatever became of it.
     pub(super) commit_time: Option<i64>,
     /// Where the last cut ends.
@@ -32,6 +34,7 @@ impl Positions {
             received: resume_lsn,
             clean: resume_lsn,
             commit: None,
+            first_commit_time: None,
             commit_time: None,
             cut: resume_lsn,
             published: resume_lsn,
@@ -48,6 +51,7 @@ impl Positions {
         }
         if end_lsn > self.cut {
             self.commit = Some((end_lsn, commit_time));
+            self.first_commit_time.get_or_insert(commit_time);
         }
     }
 
@@ -59,9 +63,15 @@ impl Positions {
         }
     }
 
+    /// Commit time of the first transaction of the open cut.
+    pub(super) fn first_commit_time(&self) -> Option<i64> {
+        self.first_commit_time
+    }
+
     /// Ends the open cut: with rows at the last commit (I2), without rows where everything is clean.
     pub(super) fn seal(&mut self, has_rows: bool) -> (Lsn, Option<i64>) {
         let commit = self.commit.take();
+        self.first_commit_time = None;
         let (to_lsn, commit_time) = match commit {
             Some((end_lsn, time)) if has_rows => (end_lsn, Some(time)),
             Some(_) | None => (self.clean, None),

@@ -8,13 +8,14 @@
 
 use std::sync::Arc;
 
+use lake::kill_points::kill_point;
 use lake::layout::Hour;
 use lake::log::{Event, Reading, State as LogState, TableSnapshot};
 use lake::writer::{OpenFile, Rows};
 use pgoutput::{Lsn, Oid, Xid};
 use rustc_hash::FxHashSet;
 use tables::batch::BatchBuilder;
-use tables::change::{Change, Image, Op, TxStamp};
+use tables::change::{Change, Image, MARKER_SEQ, Op, TxStamp};
 use tables::fold::{Named, Placed, Selection};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::Context;
 use crate::pipeline::snapshots::{Announced, End, Placement, Request, Settings, Snapshots};
 use crate::resync::{self, Chosen, Resync, nothing_matches};
+use crate::source::Folding;
 
 /// The snapshot, as the loop sees it.
 pub(super) struct Beside {
@@ -45,7 +47,7 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn start(context: &Context, state: &LogState) -> Result<Beside> {
+    pub(super) fn start(context: &Context, state: &LogState, folding: &Arc<Folding>) -> Result<Beside> {
         let config = &context.config;
         let initial = config.snapshot.mode == SnapshotMode::Initial;
         let is_running = |reading: Reading| reading == Reading::Running;
@@ -57,11 +59,14 @@ impl Beside {
             slot: config.source.slot.clone(),
             publications: config.source.publication.clone(),
             selection: config.tables.selection()?,
-            fold_to_root: config.partitions.folds_to_root(),
+            folding: Arc::clone(folding),
             initial,
             workers: usize::try_from(config.snapshot.workers).unwrap_or(1).max(1),
             max_rate: Some(config.snapshot.max_rate.as_u64()).filter(|rate| *rate > 0),
             gauge: Arc::clone(&context.gauge),
+            retries: context.shared.metrics().retries("snapshot"),
+            wal: context.wal.looks(),
+            primary: context.primary_options.clone(),
         };
         for known in state.snapshots.values() {
             context.shared.snapshot_known(&known.table, known);
@@ -147,6 +152,7 @@ impl Streaming<'_> {
                     self.context.shared.lossy_cells(&name, &column, loss, cells);
                 }
                 files.into_iter().for_each(|file| self.take_file(file));
+                kill_point("chunk-read");
                 self.context.shared.snapshot_chunk(&chunk.table, chunk.rows, chunk.bytes);
                 self.events.push(Event::SnapshotChunk(chunk));
                 self.something_to_cut();
@@ -248,6 +254,7 @@ impl Streaming<'_> {
                 None => self.mark_table(subject, &relations, lsn, time_unix_micros)?,
             }
         }
+        kill_point("snapshot-ended");
         self.events.push(Event::SnapshotEnd { table, relation: subject.0, lsn, rows, reason });
         self.something_to_cut();
         Ok(())
@@ -296,7 +303,7 @@ impl Streaming<'_> {
     /// The open cut has something that is not of the stream.
     pub(super) fn something_to_cut(&mut self) {
         if self.cut_begun.is_none() {
-            self.cut_begun = Some(std::time::Instant::now());
+            self.cut_begun = Some(tokio::time::Instant::now());
         }
     }
 
@@ -310,6 +317,3 @@ impl Streaming<'_> {
         Ok(())
     }
 }
-
-/// `_cdc_seq` of a marker: before every row that the snapshot read.
-const MARKER_SEQ: i64 = -2;

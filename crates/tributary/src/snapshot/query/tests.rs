@@ -13,6 +13,7 @@ fn shape(names: &[&str], filters: &[&str]) -> Shape {
         name: "a \"b\"".to_owned(),
         announced: Oid(16_400),
         root: Oid(16_400),
+        above: Vec::new(),
         filenode: 16_400,
         has_blocks: true,
         definition: 0,

@@ -77,6 +77,11 @@ fn only_the_warning_of_skipped_changes_counts() {
     assert!(notice.tells_of_skipped_changes());
     notice.message = "something else".into();
     assert!(!notice.tells_of_skipped_changes());
+    notice.code = "55000".into();
+    assert!(notice.tells_of_skipped_changes(), "translated");
+    // T76: the stream waits for a standby that is away.
+    notice.message = "replication slot \"a\" specified in parameter \"synchronized_standby_slots\" does not have active_pid".into();
+    assert!(!notice.tells_of_skipped_changes());
 }
 
 /// T45, T51, T52, T93, T94: what Postgres says when its next try will end the same. None of it is retried.

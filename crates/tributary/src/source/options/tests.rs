@@ -1,5 +1,13 @@
 use super::*;
 
+/// The password of a URL, or of the environment.
+fn password(options: &ConnectOptions) -> Option<&str> {
+    match &options.credentials {
+        Credentials::Password(secret) => Some(secret.expose()),
+        Credentials::Nothing | Credentials::File(_) | Credentials::RdsIam => None,
+    }
+}
+
 fn parse(url: &str) -> Result<ConnectOptions> {
     ConnectOptions::parse_with(url, None, None)
 }
@@ -20,17 +28,23 @@ fn the_parts_of_a_url() {
     assert_eq!(options.host, Host::Tcp("db.example".into()));
     assert_eq!(options.port, 6543);
     assert_eq!(options.user, "cdc");
-    assert_eq!(options.password.as_ref().map(Secret::expose), Some("p@ss/"));
+    assert_eq!(password(&options), Some("p@ss/"));
     assert_eq!(options.database, "shop one");
     assert_eq!(options.sslmode, SslMode::VerifyFull);
     assert_eq!(options.address(), "db.example:6543/shop one");
 }
 
 #[test]
-fn defaults_are_libpqs() {
+fn defaults_are_libpqs_but_for_a_server_that_has_to_prove_who_it_is() {
     let options = parsed("postgres://cdc@db");
     assert_eq!((options.port, options.database.as_str()), (5432, "cdc"));
-    assert_eq!(options.sslmode, SslMode::Prefer);
+    for away in ["db", "10.0.0.1", "[fe80::1]", "localhost.example.com"] {
+        assert_eq!(parsed(&format!("postgres://cdc@{away}")).sslmode, SslMode::VerifyFull, "{away}");
+    }
+    for here in ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "%2Frun%2Fpostgresql"] {
+        assert_eq!(parsed(&format!("postgres://cdc@{here}")).sslmode, SslMode::Prefer, "{here}");
+    }
+    assert_eq!(parsed("postgres://cdc@db?sslmode=disable").sslmode, SslMode::Disable);
     assert_eq!(options.connect_timeout, Some(Duration::from_secs(10)));
     assert!(options.keepalive.enabled);
     assert_eq!(parsed("postgres://cdc@db?connect_timeout=0").connect_timeout, None);
@@ -51,6 +65,36 @@ fn a_password_is_never_printed() {
     assert!(!format!("{options:?}").contains("hunter2"));
     assert!(!refused("postgres://cdc:hunter2%@db/x").contains("hunter2"));
     assert!(!refused("postgres://cdc:hunter2@db/x?what=1").contains("hunter2"));
+    // Not escaped, so that its end is taken for a port, a parameter or a database.
+    for unescaped in [
+        "hun/ter2",
+        "hun?ter2",
+        "hun?ter2=x",
+        "hun?sslmode&ter2",
+        "hun?a=ter%",
+        "#hunter2",
+        "hun[ter2",
+        "hun,ter2?",
+    ] {
+        let text = refused(&format!("postgres://cdc:{unescaped}@db/x?what=1"));
+        assert!(!text.contains("ter2") && !text.contains("hun"), "{text}");
+    }
+}
+
+#[test]
+fn tokens_of_rds_are_never_sent_in_plain_text_nor_beside_another_password() {
+    let by_iam = |url: &str| parsed(url).by_rds_iam();
+    assert_eq!(by_iam("postgres://cdc@db").expect("verify-full").credentials, Credentials::RdsIam);
+    by_iam("postgres://cdc@db?sslmode=require").expect("encrypted");
+    for plain in ["disable", "allow", "prefer"] {
+        by_iam(&format!("postgres://cdc@db?sslmode={plain}")).expect_err(plain);
+    }
+    by_iam("postgres://cdc@%2Frun%2Fpostgresql").expect_err("a socket");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "x").expect("written");
+    let options =
+        ConnectOptions::parse_with("postgres://cdc@db", Some(file.path()), None).expect("a password");
+    options.by_rds_iam().expect_err("two passwords");
 }
 
 #[test]
@@ -59,18 +103,20 @@ fn the_password_file_wins_over_the_environment_and_not_over_the_url() {
     std::fs::write(file.path(), "from file\n").expect("written");
     let read = |url: &str| ConnectOptions::parse_with(url, Some(file.path()), Some("environment".into()));
     let options = read("postgres://cdc@db").expect("a password");
-    assert_eq!(options.password.as_ref().map(Secret::expose), Some("from file"));
+    assert_eq!(options.credentials, Credentials::File(PasswordFile::new(file.path()).expect("a password")));
     read("postgres://cdc:other@db").expect_err("two passwords");
     let options = ConnectOptions::parse_with("postgres://cdc@db", None, Some("environment".into()))
         .expect("a password");
-    assert_eq!(options.password.as_ref().map(Secret::expose), Some("environment"));
+    assert_eq!(password(&options), Some("environment"));
     std::fs::write(file.path(), "two\nlines\n").expect("written");
     read("postgres://cdc@db").expect_err("two lines");
 }
 
 #[test]
 fn what_is_not_understood_is_refused() {
-    assert!(refused("postgres://cdc@db?sslmod=require").contains("sslmod"));
+    assert!(refused("postgres://cdc@db?sslmod=require").contains("`sslmod`"));
+    assert!(refused("postgres://cdc@db?sslpassword=x").contains("`sslpassword`"));
+    assert!(refused("postgres://cdc@db?require_auth=scram").contains("`scram`"));
     assert!(refused("postgres://cdc@a,b/x").contains("several hosts"));
     assert!(refused("postgres://cdc@db?target_session_attrs=primary").contains("primary"));
     parsed("postgres://cdc@db?target_session_attrs=any&gssencmode=disable");

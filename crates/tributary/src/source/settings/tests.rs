@@ -24,13 +24,6 @@ fn the_order_of_day_and_month_is_left_to_the_role() {
     assert!(still_pinned("application_name", "anything"));
 }
 
-/// T87
-#[test]
-fn options_of_the_user_come_first_so_that_ours_win() {
-    let options = as_options(Some("-c TimeZone=CET"));
-    assert!(options.find("CET") < options.find("TimeZone=UTC"));
-}
-
 #[test]
 fn newer_timeouts_are_set_only_where_they_exist() {
     assert!(!after_startup(160_004, "UTF8").contains("transaction_timeout"));

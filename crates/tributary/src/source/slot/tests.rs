@@ -2,7 +2,7 @@ use super::*;
 
 fn read(json: &str) -> Slot {
     let columns: Columns = serde_json::from_str(json).expect("columns");
-    columns.into_slot(Some(7), None).expect("a slot")
+    columns.into_slot(Some(7), None, false).expect("a slot")
 }
 
 #[test]
@@ -28,4 +28,15 @@ fn a_lost_slot_is_invalid_in_every_version() {
     assert_eq!(lost.invalidation.as_deref(), Some("wal_removed"));
     let conflict = read(r#"{"active":false,"temporary":false,"wal_status":"reserved","conflicting":true}"#);
     assert!(conflict.invalidation.is_some());
+}
+
+/// Postgres never takes the mark off a synced slot, so that promotion is told by the end of recovery.
+#[test]
+fn a_synced_slot_is_a_slot_behind_promotion() {
+    let json = r#"{"active":false,"temporary":false,"wal_status":"reserved","synced":true}"#;
+    let synced = |in_recovery| {
+        let columns: Columns = serde_json::from_str(json).expect("columns");
+        columns.into_slot(None, None, in_recovery).expect("a slot").synced
+    };
+    assert_eq!((synced(true), synced(false)), (Some(true), Some(false)));
 }

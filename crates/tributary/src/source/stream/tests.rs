@@ -24,15 +24,18 @@ async fn pair() -> (Stream, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    let start = Start {
+    (Stream::new(Io::Tcp(client), &start()), server)
+}
+
+fn start() -> Start {
+    Start {
         slot: "s".into(),
         from: Lsn::ZERO,
         publications: Vec::new(),
         binary: false,
         streaming: false,
         status_interval: Duration::from_secs(10),
-    };
-    (Stream::new(Io::Tcp(client), &start), server)
+    }
 }
 
 async fn pop_after_fill(stream: &mut Stream) -> Result<String> {
@@ -233,4 +236,52 @@ async fn a_stream_that_pauses_writes_and_notices_the_end() {
     drop(server);
     let error = pop_after_fill(&mut stream).await.unwrap_err();
     assert!(error.to_string().contains("closed"), "{error}");
+}
+
+/// What a real server sent, as far as it fits some kilobytes, with keepalives between.
+fn recorded() -> Vec<Vec<u8>> {
+    let transcript = include_str!("../../../../pgoutput/transcripts/postgres-15.txt");
+    let lines = transcript.lines().filter(|line| !line.starts_with(['#', '!']) && line.len() < 600);
+    let frame = |line: &str| -> Vec<u8> {
+        let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+        (0..line.len()).step_by(2).map(byte).collect()
+    };
+    lines
+        .take(60)
+        .enumerate()
+        .flat_map(|(n, line)| [wal_message(&frame(line)), keepalive_message(n as u64, u8::from(n % 3 == 0))])
+        .collect()
+}
+
+/// A part of a message is no message, wherever the wire breaks.
+#[tokio::test]
+async fn a_wire_that_breaks_at_any_byte_gives_whole_messages_and_no_more() {
+    let messages = recorded();
+    let wire = messages.concat();
+    assert!(wire.len() > 4000, "{} bytes", wire.len());
+    let mut shown = Vec::new();
+    for bytes in 0..=wire.len() {
+        let (client, mut server) = tokio::net::UnixStream::pair().unwrap();
+        let mut stream = Stream::new(Io::Unix(client), &start());
+        server.write_all(&wire[..bytes]).await.unwrap();
+        drop(server);
+        let mut heard = Vec::new();
+        let error = loop {
+            match pop_after_fill(&mut stream).await {
+                Ok(message) => heard.push(message),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), crate::error::Kind::Transient, "after {bytes} bytes: {error}");
+        let mut end = 0;
+        let whole = messages.iter().take_while(|message| {
+            end += message.len();
+            end <= bytes
+        });
+        assert_eq!(heard.len(), whole.count(), "after {bytes} bytes");
+        // The one before is a part of this one: nothing that was handed out was only half.
+        assert!(heard.starts_with(&shown), "after {bytes} bytes");
+        shown = heard;
+    }
+    assert_eq!(shown.len(), messages.len());
 }

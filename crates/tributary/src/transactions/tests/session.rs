@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use pgoutput::{Commit, Decoder, Options, encode};
 use tables::change::Image;
-use tables::fold::{ByTable, Fold, FoldSettings, Folded, Selection};
+use tables::fold::{ByTable, Fold, FoldSettings, Folded, Patterns, Selection};
 use tables::lineage::Facts;
 use tables::types::TypeRules;
 
@@ -335,8 +335,14 @@ pub(super) fn fold_asking(frames: &[Vec<u8>], resume_lsn: Lsn, rolled_back: &[Xi
         let selection = Selection::new(&["*.*".to_owned()], &[]).expect("a glob");
         let types = TypeRules::default();
         let before = Selection::new(&[], &[]).expect("no glob");
-        let settings =
-            FoldSettings { selection, before, fold_to_root: true, mark_truncate: ByTable::same(true), types };
+        let settings = FoldSettings {
+            selection,
+            before,
+            fold_to_root: true,
+            patterns: Patterns::default(),
+            mark_truncate: ByTable::same(true),
+            types,
+        };
         let mut fold = Fold::new(settings);
         // The catalogs know none of the tables, so that each is what the stream says of it.
         fold.learn(Facts { gone: (1..).map(Oid).take(TABLES).collect(), ..Facts::default() });

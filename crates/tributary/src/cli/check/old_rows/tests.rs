@@ -1,4 +1,4 @@
-use tables::lineage::{LeafFacts, RootFacts};
+use tables::lineage::{LeafFacts, Link, RootFacts};
 
 use super::*;
 
@@ -15,6 +15,7 @@ fn told(before: &[&str]) -> Vec<(&'static str, String)> {
         schema: "public".to_owned(),
         name: format!("leaf_{oid}"),
         root: Oid(root),
+        link: Link::default(),
         replica_identity,
     };
     let facts = Facts {

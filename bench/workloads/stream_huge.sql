@@ -1,0 +1,8 @@
+-- One transaction of narrow rows, far beyond what the server keeps in memory of it. :rows in all.
+\ir parts/narrow_rows.sql
+
+CREATE TABLE narrow (:narrow_columns, PRIMARY KEY (id));
+CREATE PUBLICATION bench FOR TABLE narrow;
+SELECT pg_create_logical_replication_slot('template', 'pgoutput');
+
+INSERT INTO narrow SELECT * FROM narrow_rows(1, :rows, 2000);
