@@ -257,66 +257,76 @@ pub(super) const DEFINITION: &str = "(SELECT coalesce(hashtextextended(string_ag
 fn shapes_query(server_version: u32) -> String {
     let (in_schema, filter, listed) = if server_version >= 150_000 {
         (
-            "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = k.relnamespace)",
+            "EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid \
+             AND s.pnnspid = (SELECT i.relnamespace FROM pg_class i WHERE i.oid = k.ancestor))",
             "r.prqual",
-            "(SELECT array_agg(l.attname::text) FROM pg_attribute l \
-             WHERE l.attrelid = r.prrelid AND l.attnum = ANY(r.prattrs::int2[]))",
+            "r.prattrs::int2[]",
         )
     } else {
-        ("false", "NULL::pg_node_tree", "NULL::text[]")
+        ("false", "NULL::pg_node_tree", "NULL::int2[]")
     };
     let generated = if server_version >= 180_000 { "p.pubgencols = 's'" } else { "false" };
-    // The lone lookup of `relispartition` is one of the index, whatever the statistics of the catalogs say: without any, a join would read all of
-    // them for every relation.
+    // One relation after the other, each by lookups of indexes, which `OFFSET 0` keeps apart: whatever the statistics of the catalogs say, or
+    // if there are none, no part of it reads a catalog whole.
     format!(
-        "WITH RECURSIVE above(oid, ancestor, level) AS ( \
-           SELECT w.oid, w.oid, 0 FROM unnest($2::oid[]) AS w(oid) \
-           UNION ALL SELECT a.oid, i.inhparent, a.level + 1 FROM above a JOIN pg_inherits i ON i.inhrelid = a.ancestor \
-           WHERE (SELECT k.relispartition FROM pg_class k WHERE k.oid = a.ancestor) \
-         ), member AS ( \
-           SELECT a.oid, p.oid AS publication, CASE WHEN p.pubviaroot THEN max(a.level) ELSE 0 END AS level \
-           FROM above a JOIN pg_class k ON k.oid = a.ancestor JOIN pg_publication p ON p.pubname = ANY($1::text[]) \
-           WHERE p.puballtables OR {in_schema} \
-           OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.ancestor) \
-           GROUP BY a.oid, p.oid, p.pubviaroot \
-         ), term AS ( \
-           SELECT m.oid, a.ancestor, CASE WHEN p.puballtables OR {in_schema} THEN NULL ELSE {filter} END AS filter, r.prrelid, \
-             CASE WHEN p.puballtables THEN NULL ELSE {listed} END AS listed, {generated} AS is_generated \
-           FROM member m JOIN (SELECT oid, max(level) AS level FROM member GROUP BY oid) AS top USING (oid, level) \
-           JOIN above a ON a.oid = m.oid AND a.level = m.level JOIN pg_class k ON k.oid = a.ancestor \
-           JOIN pg_publication p ON p.oid = m.publication \
-           LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = a.ancestor \
-         ), published AS ( \
-           SELECT t.oid, max(t.ancestor) AS announced, bool_or(t.filter IS NULL) AS is_unfiltered, bool_or(t.listed IS NULL) AS is_whole, \
-             bool_or(t.listed IS NULL AND t.is_generated) AS is_generated, \
-             array_agg(DISTINCT pg_get_expr(t.filter, t.prrelid)) AS filters \
-           FROM term t GROUP BY t.oid \
+        "WITH RECURSIVE above(oid, ancestor, level, is_partition) AS ( \
+           SELECT w.oid, w.oid, 0, true FROM unnest($2::oid[]) AS w(oid) \
+           UNION SELECT a.oid, i.inhparent, a.level + 1, \
+             a.is_partition AND (SELECT k.relispartition FROM pg_class k WHERE k.oid = a.ancestor) \
+           FROM above a CROSS JOIN LATERAL (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = a.ancestor OFFSET 0) AS i \
+         ), path AS ( \
+           SELECT a.oid, array_agg(a.ancestor ORDER BY a.level) FILTER (WHERE a.is_partition) AS tables, \
+             array_agg(DISTINCT a.ancestor) FILTER (WHERE a.level > 0) AS above \
+           FROM above a GROUP BY a.oid \
          ) \
-         SELECT c.oid, n.nspname::text, c.relname::text, c.relfilenode, {DEFINITION}, \
+         SELECT c.oid, (SELECT n.nspname::text FROM pg_namespace n WHERE n.oid = c.relnamespace), c.relname::text, c.relfilenode, {DEFINITION}, \
            columns.numbers, columns.names, columns.types, columns.modifiers, \
-           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {IS_HEAP}, t.announced, \
-           (SELECT a.ancestor FROM above a WHERE a.oid = c.oid ORDER BY a.level DESC LIMIT 1), \
+           CASE WHEN NOT t.is_unfiltered THEN t.filters END, {IS_HEAP}, t.announced, path.tables[cardinality(path.tables)], \
            ancestors.oids, ancestors.schemas, ancestors.names \
-         FROM published t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         FROM path \
+         CROSS JOIN LATERAL (SELECT * FROM pg_class k WHERE k.oid = path.oid AND k.relkind = 'r' OFFSET 0) AS c \
+         CROSS JOIN LATERAL ( \
+           SELECT max(term.ancestor) AS announced, bool_or(term.filter IS NULL) AS is_unfiltered, bool_or(term.listed IS NULL) AS is_whole, \
+             bool_or(term.listed IS NULL AND term.is_generated) AS is_generated, \
+             array_agg(DISTINCT pg_get_expr(term.filter, term.ancestor)) AS filters, \
+             array_agg(DISTINCT l.attname::text) AS listed \
+           FROM ( \
+             SELECT k.ancestor, CASE WHEN p.puballtables OR {in_schema} THEN NULL ELSE {filter} END AS filter, \
+               CASE WHEN p.puballtables THEN NULL ELSE {listed} END AS listed, {generated} AS is_generated \
+             FROM ( \
+               SELECT m.oid, m.level, max(m.level) OVER () AS top FROM ( \
+                 SELECT p.oid, CASE WHEN p.pubviaroot THEN max(k.level) ELSE 1 END AS level \
+                 FROM pg_publication p, unnest(path.tables) WITH ORDINALITY AS k(ancestor, level) \
+                 WHERE p.pubname = ANY($1::text[]) AND (p.puballtables OR {in_schema} \
+                   OR (SELECT true FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = k.ancestor)) \
+                 GROUP BY p.oid, p.pubviaroot \
+               ) AS m \
+             ) AS m JOIN pg_publication p ON p.oid = m.oid \
+             CROSS JOIN LATERAL (SELECT path.tables[m.level] AS ancestor) AS k \
+             LEFT JOIN LATERAL (SELECT * FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = k.ancestor OFFSET 0) AS r ON true \
+             WHERE m.level = m.top \
+           ) AS term LEFT JOIN LATERAL (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = term.ancestor \
+             AND a.attnum = ANY(term.listed::int2[]) OFFSET 0) AS l ON true \
+           HAVING count(*) > 0 \
+         ) AS t \
          CROSS JOIN LATERAL ( \
            SELECT coalesce(array_agg(a.attnum ORDER BY a.attnum), '{{}}'::int2[]) AS numbers, \
              coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{{}}'::text[]) AS names, \
              coalesce(array_agg(a.atttypid ORDER BY a.attnum), '{{}}'::oid[]) AS types, \
              coalesce(array_agg(a.atttypmod ORDER BY a.attnum), '{{}}'::int4[]) AS modifiers \
            FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-           AND CASE WHEN EXISTS (SELECT FROM term l WHERE l.oid = c.oid AND a.attname = ANY(l.listed)) \
-             THEN a.attgenerated IN ('', 's') \
+           AND CASE WHEN a.attname = ANY(t.listed) THEN a.attgenerated IN ('', 's') \
              ELSE t.is_whole AND (a.attgenerated = '' OR a.attgenerated = 's' AND t.is_generated) END \
          ) AS columns \
          CROSS JOIN LATERAL ( \
-           WITH RECURSIVE up(oid) AS (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid \
-             UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid) \
            SELECT coalesce(array_agg(k.oid ORDER BY k.oid), '{{}}'::oid[]) AS oids, \
              coalesce(array_agg(m.nspname::text ORDER BY k.oid), '{{}}'::text[]) AS schemas, \
              coalesce(array_agg(k.relname::text ORDER BY k.oid), '{{}}'::text[]) AS names \
-           FROM up JOIN pg_class k ON k.oid = up.oid JOIN pg_namespace m ON m.oid = k.relnamespace \
+           FROM unnest(path.above) AS up(oid) \
+           CROSS JOIN LATERAL (SELECT * FROM pg_class k WHERE k.oid = up.oid OFFSET 0) AS k \
+           CROSS JOIN LATERAL (SELECT * FROM pg_namespace n WHERE n.oid = k.relnamespace OFFSET 0) AS m \
          ) AS ancestors \
-         WHERE c.relkind = 'r' AND (t.is_unfiltered OR array_position(t.filters, NULL) IS NULL)"
+         WHERE t.is_unfiltered OR array_position(t.filters, NULL) IS NULL"
     )
 }
 
