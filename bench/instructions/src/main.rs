@@ -70,13 +70,13 @@ fn encode(wire: &Wire, passes: usize) -> Result<usize> {
     }
     batches.extend(path.finish()?);
     let schema = batches.first().context("no batch")?.schema();
-    let mut encoder = Encoder::new(&schema, "public.bench", 1)?;
+    let mut encoder = Encoder::new(&schema, "public.bench", 1, PART_BYTES)?;
     let mut rows = 0;
     for batch in std::iter::repeat_n(&batches, passes).flatten() {
         encoder.write(batch)?;
         rows += batch.num_rows();
-        while encoder.ready_bytes() >= PART_BYTES {
-            black_box(encoder.take(PART_BYTES));
+        while let Some(part) = encoder.take_part() {
+            black_box(part);
         }
     }
     black_box(encoder.finish()?);

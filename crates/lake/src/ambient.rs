@@ -8,8 +8,6 @@
 use std::num::NonZero;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::task::JoinError;
-
 /// Microseconds since 1970-01-01 UTC; a clock before that reads as 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the door to it")]
 pub fn unix_micros() -> i64 {
@@ -51,14 +49,28 @@ pub fn parallelism() -> usize {
 }
 
 /// Runs work that blocks where that is allowed.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+///
+/// Whichever thread was idle last takes it, so that few of them run, and what they keep of memory and caches is used again.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
     #[cfg(feature = "simulation")]
     if let Some(pause) = simulated::with(|world| world.pause()) {
         tokio::time::sleep(pause).await;
         return Ok(work());
     }
-    tokio::task::spawn_blocking(work).await
+    // A clock that is stopped waits for what runs on tokio's own threads, and for nothing else.
+    #[cfg(feature = "simulation")]
+    return tokio::task::spawn_blocking(work).await.map_err(|_| Ended);
+    #[cfg(not(feature = "simulation"))]
+    threads::run(work).await
 }
+
+/// The thread of some work ended before the work did: it panicked, or there are no more threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its thread ended, or could not begin")]
+pub struct Ended;
+
+#[cfg(any(test, not(feature = "simulation")))]
+mod threads;
 
 /// Another machine than this one, for the tasks of one thread.
 #[cfg(feature = "simulation")]

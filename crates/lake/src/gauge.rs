@@ -10,11 +10,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::ambient;
+
 /// What the memory is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Arrow builders, and batches that wait for their encoder.
+    /// Arrow builders, and what a snapshot has read ahead of its encoders.
     Buffers,
+    /// Batches of the stream that wait for their encoder.
+    Waiting,
     /// Row groups that are being encoded.
     Encoders,
     /// Encoded bytes that are being uploaded.
@@ -28,6 +32,7 @@ pub enum Use {
 pub struct Gauge {
     budget: usize,
     buffers: AtomicUsize,
+    waiting: AtomicUsize,
     encoders: AtomicUsize,
     parts: AtomicUsize,
     spool: AtomicUsize,
@@ -40,6 +45,7 @@ impl Gauge {
         Arc::new(Gauge {
             budget,
             buffers: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             encoders: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
             spool: AtomicUsize::new(0),
@@ -59,6 +65,14 @@ impl Gauge {
         self.used() < self.budget / 2
     }
 
+    /// Whether the encoders have little to do for the stream. A batch for each of them and one more keep them all busy; what is read further
+    /// ahead of them only fills the budget, and caches.
+    pub fn encoders_keep_up(&self) -> bool {
+        let batches = (ambient::parallelism() + 1) * BATCH_BYTES;
+        let ahead = (self.budget / 32).max(batches.min(self.budget / 8));
+        self.used_for(Use::Waiting) <= ahead
+    }
+
     /// Whether memory should be given back before there is no room any more.
     pub fn is_short(&self) -> bool {
         self.used() > self.budget / 8 * 3
@@ -71,7 +85,7 @@ impl Gauge {
 
     /// Bytes in use in all.
     pub fn used(&self) -> usize {
-        [Use::Buffers, Use::Encoders, Use::Parts, Use::Spool]
+        [Use::Buffers, Use::Waiting, Use::Encoders, Use::Parts, Use::Spool]
             .map(|purpose| self.used_for(purpose))
             .iter()
             .sum()
@@ -91,6 +105,7 @@ impl Gauge {
     fn counter(&self, purpose: Use) -> &AtomicUsize {
         match purpose {
             Use::Buffers => &self.buffers,
+            Use::Waiting => &self.waiting,
             Use::Encoders => &self.encoders,
             Use::Parts => &self.parts,
             Use::Spool => &self.spool,
@@ -107,6 +122,11 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// What it is for.
+    pub fn purpose(&self) -> Use {
+        self.purpose
+    }
+
     /// How much is taken.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -131,6 +151,9 @@ impl Drop for Reservation {
     }
 }
 
+/// About what a batch takes, whatever its rows.
+const BATCH_BYTES: usize = 4 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +169,20 @@ mod tests {
         drop(parts);
         drop(buffers);
         assert_eq!(gauge.used(), 0);
+    }
+
+    #[test]
+    fn what_waits_for_encoders_is_bounded_apart() {
+        // Of a small budget an eighth, of a large one a 32nd: in between it is batches.
+        for (budget, ahead) in [(16 << 20, 2 << 20), (64 << 30, 2 << 30)] {
+            let gauge = Gauge::new(budget);
+            let _read_by_a_snapshot = gauge.reserve(Use::Buffers, budget / 4);
+            let mut waiting = gauge.reserve(Use::Waiting, ahead);
+            assert!(gauge.has_room() && gauge.encoders_keep_up());
+            waiting.resize(ahead + 1);
+            assert!(gauge.has_room() && !gauge.encoders_keep_up());
+            drop(waiting);
+            assert!(gauge.encoders_keep_up());
+        }
     }
 }

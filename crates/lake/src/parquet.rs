@@ -6,6 +6,8 @@
 //! encodings only). Rows are sorted by `_cdc_lsn`, `_cdc_seq`.
 //! Fails: with the encoder's error, which would be a bug in our batches.
 
+use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
@@ -16,26 +18,23 @@ use ::parquet::file::metadata::{KeyValue, SortingColumn};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use ::parquet::schema::types::ColumnPath;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 
 /// Encodes one file; encoded bytes are taken out as they come.
 #[derive(Debug)]
 pub struct Encoder {
-    writer: ArrowWriter<Vec<u8>>,
-    /// What the codecs of all columns hold.
+    writer: ArrowWriter<Parts>,
+    /// What the codecs of all columns hold while a row group is open.
     codec_bytes: usize,
-    /// Encoded, and out of the writer.
-    rest: Bytes,
-    checksum: crc32fast::Hasher,
-    taken_bytes: u64,
+    row_group_bytes: usize,
 }
 
 /// A file that was encoded to its end.
 #[derive(Debug)]
 pub struct Finished {
-    /// What was not taken before.
-    pub rest: Bytes,
+    /// What was not taken before, in parts; the last one may be smaller.
+    pub parts: VecDeque<Bytes>,
     /// The size of the whole file.
     pub bytes: u64,
     /// CRC-32 of the whole file.
@@ -43,76 +42,136 @@ pub struct Finished {
 }
 
 impl Encoder {
-    /// A file of one schema; table and version go into its footer for people who find it without the log.
-    pub fn new(schema: &SchemaRef, table: &str, schema_id: u32) -> Result<Encoder, ParquetError> {
+    /// A file of one schema, in parts of `part_bytes`; table and version go into its footer for people who find it without the log.
+    pub fn new(
+        schema: &SchemaRef,
+        table: &str,
+        schema_id: u32,
+        part_bytes: usize,
+    ) -> Result<Encoder, ParquetError> {
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(table, schema_id)?)
+            .with_properties(properties(schema, table, schema_id)?)
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)?;
-        let codec_bytes = schema.flattened_fields().len() * CODEC_BYTES;
-        let (rest, checksum) = (Bytes::new(), crc32fast::Hasher::new());
-        Ok(Encoder { writer, codec_bytes, rest, checksum, taken_bytes: 0 })
+        let writer = ArrowWriter::try_new_with_options(Parts::new(part_bytes), Arc::clone(schema), options)?;
+        let columns = schema.flattened_fields().len();
+        let row_group_bytes = ROW_GROUP_BYTES.max(columns * COLUMN_CHUNK_BYTES);
+        Ok(Encoder { writer, codec_bytes: columns * CODEC_BYTES, row_group_bytes })
     }
 
     /// Encodes a batch; ends the row group once it is as large as scans like it.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         self.writer.write(batch)?;
-        if self.writer.in_progress_size() >= ROW_GROUP_BYTES { self.flush() } else { Ok(()) }
+        if self.writer.in_progress_size() >= self.row_group_bytes { self.flush() } else { Ok(()) }
     }
 
     /// Ends the row group now, which turns its buffers into bytes to take.
     pub fn flush(&mut self) -> Result<(), ParquetError> {
-        // Once, to its size: growing by doubling would hold the row group two more times while it is copied.
         let size = self.writer.in_progress_size();
-        self.writer.inner_mut().reserve_exact(size + size / 64);
+        self.writer.inner_mut().expect(size + size / 64);
         self.writer.flush()
     }
 
     /// Memory held by the row group that is open and by bytes that nobody took yet.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_size() + self.codec_bytes + self.writer.inner().capacity() + self.rest.len()
-    }
-
-    /// Bytes that can be taken.
-    pub fn ready_bytes(&self) -> usize {
-        self.rest.len() + self.writer.inner().len()
+        let codec_bytes = if self.writer.in_progress_rows() > 0 { self.codec_bytes } else { 0 };
+        self.writer.memory_size() + codec_bytes + self.writer.inner().memory_bytes()
     }
 
     /// The size that the file would have about now.
     pub fn file_bytes(&self) -> u64 {
-        self.taken_bytes
-            + u64::try_from(self.ready_bytes() + self.writer.in_progress_size()).unwrap_or(u64::MAX)
+        let in_progress = u64::try_from(self.writer.in_progress_size()).unwrap_or(u64::MAX);
+        self.writer.inner().written.saturating_add(in_progress)
     }
 
-    /// Takes exactly `bytes`, or everything that is ready if that is less. A row group is not copied to be cut into parts;
-    /// only what two of them share of a part is.
-    pub fn take(&mut self, bytes: usize) -> Bytes {
-        let taken = if self.rest.len() >= bytes {
-            self.rest.split_to(bytes)
-        } else {
-            let mut fresh = Bytes::from(std::mem::take(self.writer.inner_mut()));
-            let head = fresh.split_to((bytes - self.rest.len()).min(fresh.len()));
-            let rest = std::mem::replace(&mut self.rest, fresh);
-            if rest.is_empty() { head } else { [rest, head].concat().into() }
-        };
-        self.checksum.update(&taken);
-        self.taken_bytes += u64::try_from(taken.len()).unwrap_or(u64::MAX);
-        taken
+    /// Whether a whole part can be taken.
+    pub fn has_part(&self) -> bool {
+        !self.writer.inner().full.is_empty()
+    }
+
+    /// The next whole part, if it is there.
+    pub fn take_part(&mut self) -> Option<Bytes> {
+        self.writer.inner_mut().full.pop_front()
     }
 
     /// Ends the file.
     pub fn finish(mut self) -> Result<Finished, ParquetError> {
+        self.flush()?;
         self.writer.finish()?;
-        let rest = self.take(usize::MAX);
-        Ok(Finished { rest, bytes: self.taken_bytes, crc: self.checksum.finalize() })
+        let Parts { full: mut parts, open, written: bytes, checksum, .. } =
+            std::mem::replace(self.writer.inner_mut(), Parts::new(0));
+        if !open.is_empty() {
+            parts.push_back(open.into());
+        }
+        Ok(Finished { parts, bytes, crc: checksum.finalize() })
     }
 }
 
-fn properties(table: &str, schema_id: u32) -> Result<WriterProperties, ParquetError> {
+/// Where a file is written: buffers of the size that is uploaded, so that nothing is copied to be cut, and a part holds no more than itself.
+#[derive(Debug)]
+struct Parts {
+    part_bytes: usize,
+    full: VecDeque<Bytes>,
+    open: Vec<u8>,
+    /// How much is about to come.
+    expected: usize,
+    written: u64,
+    checksum: crc32fast::Hasher,
+}
+
+impl Parts {
+    fn new(part_bytes: usize) -> Parts {
+        let checksum = crc32fast::Hasher::new();
+        Parts { part_bytes, full: VecDeque::new(), open: Vec::new(), expected: 0, written: 0, checksum }
+    }
+
+    /// Says how much is about to come: buffers that grow by doubling would be copied again and again, and hold twice as much meanwhile.
+    fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        self.open.reserve_exact(self.expected.min(self.part_bytes.saturating_sub(self.open.len())));
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.open.capacity() + self.full.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.part_bytes.saturating_sub(self.open.len());
+        let (taken, _) = bytes.split_at(bytes.len().min(room));
+        if self.open.capacity() - self.open.len() < taken.len() {
+            // Nobody said how much there would be. Never more than a part, which doubling would be.
+            self.open.reserve_exact(self.open.capacity().max(taken.len()).min(room));
+        }
+        self.open.extend_from_slice(taken);
+        self.checksum.update(taken);
+        self.written += u64::try_from(taken.len()).unwrap_or(u64::MAX);
+        self.expected = self.expected.saturating_sub(taken.len());
+        if self.open.len() >= self.part_bytes {
+            self.full.push_back(std::mem::take(&mut self.open).into());
+            self.make_room();
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn properties(schema: &SchemaRef, table: &str, schema_id: u32) -> Result<WriterProperties, ParquetError> {
     let sorted = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
     let mut properties = WriterProperties::builder();
     for column in PLAIN_COLUMNS {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    for field in schema.fields().iter().filter(|field| is_text(field.data_type())) {
+        let column = ColumnPath::from(field.name().as_str());
+        properties = properties.set_column_dictionary_page_size_limit(column, TEXT_DICTIONARY_BYTES);
     }
     Ok(properties
         .set_created_by(concat!("tributary version ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -120,6 +179,7 @@ fn properties(table: &str, schema_id: u32) -> Result<WriterProperties, ParquetEr
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(WRITE_BATCH_ROWS)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         // `_cdc_lsn` and `_cdc_seq` are the second and third leaf column: true by construction, so readers may rely on it.
@@ -131,17 +191,94 @@ fn properties(table: &str, schema_id: u32) -> Result<WriterProperties, ParquetEr
         .build())
 }
 
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::Binary)
+}
+
 /// Numbers of rows, and numbers that come in runs, of which zstd makes as little as a dictionary would, without a look into it for every row.
 const PLAIN_COLUMNS: [&str; 4] = ["_cdc_lsn", "_cdc_seq", "_cdc_commit_ts", "_cdc_xid"];
 /// Level 1 compresses change logs within a few percent of level 3 at twice the speed.
 const ZSTD_LEVEL: i32 = 1;
 /// What zstd keeps for a column, most of it to decompress, which nobody will; the writer does not count it.
 const CODEC_BYTES: usize = 96 << 10;
-/// A row group ends at this encoded size: large enough for scans, small enough that many tables fit the budget.
-const ROW_GROUP_BYTES: usize = 32 << 20;
+/// A row group ends at this encoded size: large enough for scans, and small enough that it fits the budget twice, since it is written out while
+/// the next one begins.
+const ROW_GROUP_BYTES: usize = 12 << 20;
+/// And with no less than this of each column on average: of 1,600 columns few rows would be in it otherwise.
+const COLUMN_CHUNK_BYTES: usize = 32 << 10;
 /// No row group has more rows, so that row numbers in it stay small.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// A dictionary that grew past this does not pay; the column goes on in plain encoding.
-const DICTIONARY_BYTES: usize = 256 << 10;
+/// A page of values ends at this size. A codec holds several times as much for every column.
+const PAGE_BYTES: usize = 64 << 10;
+/// A dictionary that grew past this does not pay: of values in thousands an index takes as much as zstd leaves of the value, and every value has
+/// to be looked up. The column goes on in plain encoding.
+const DICTIONARY_BYTES: usize = 16 << 10;
+/// The same for texts, whose dictionary saves more.
+const TEXT_DICTIONARY_BYTES: usize = 64 << 10;
 /// The encoder looks at page limits only between such slices: few rows, so that megabyte cells do not pile up in one page.
 const WRITE_BATCH_ROWS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use ::parquet::basic::Encoding;
+    use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    const PART: usize = 64 << 10;
+
+    /// Numbers that repeat as rarely as `distinct` says, and a text of each.
+    fn batch(rows: i64, distinct: i64) -> RecordBatch {
+        let scattered = || (0..rows).map(move |row| row * 0x9E37_79B9 % distinct * 0x1001);
+        let columns: [(&str, ArrayRef); 4] = [
+            ("_cdc_op", Arc::new(StringArray::from_iter_values((0..rows).map(|_| "I")))),
+            ("_cdc_lsn", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row / 1_000)))),
+            ("n", Arc::new(Int64Array::from_iter_values(scattered()))),
+            ("t", Arc::new(StringArray::from_iter_values(scattered().map(|n| format!("{n:x}"))))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn a_file_comes_in_parts_of_the_size_that_is_asked_for() {
+        let batch = batch(40_000, 1 << 30);
+        let mut encoder = Encoder::new(&batch.schema(), "public.t", 1, PART).unwrap();
+        let mut parts = Vec::new();
+        for _ in 0..3 {
+            encoder.write(&batch).unwrap();
+            encoder.flush().unwrap();
+            assert!(encoder.memory_bytes() > 0);
+            parts.extend(std::iter::from_fn(|| encoder.take_part()));
+        }
+        let finished = encoder.finish().unwrap();
+        parts.extend(finished.parts);
+        let (last, whole) = parts.split_last().unwrap();
+        assert!(whole.len() > 10 && whole.iter().all(|part| part.len() == PART) && last.len() <= PART);
+        let file = parts.concat();
+        assert_eq!(finished.bytes, u64::try_from(file.len()).unwrap());
+        assert_eq!(finished.crc, crc32fast::hash(&file));
+        let read = SerializedFileReader::new(Bytes::from(file)).unwrap();
+        assert_eq!(read.metadata().file_metadata().num_rows(), 120_000);
+        assert_eq!(read.metadata().num_row_groups(), 3);
+    }
+
+    #[test]
+    fn only_values_that_repeat_have_a_dictionary() {
+        for (distinct, expected) in [(500, [true, false, true, true]), (1 << 30, [true, false, false, false])]
+        {
+            let batch = batch(40_000, distinct);
+            let mut encoder = Encoder::new(&batch.schema(), "public.t", 1, PART).unwrap();
+            encoder.write(&batch).unwrap();
+            let file = Vec::from(encoder.finish().unwrap().parts).concat();
+            let read = SerializedFileReader::new(Bytes::from(file)).unwrap();
+            let group = read.metadata().row_group(0);
+            let all_by_dictionary: Vec<bool> = group
+                .columns()
+                .iter()
+                .map(|column| column.page_encoding_stats_mask().unwrap().is_only(Encoding::RLE_DICTIONARY))
+                .collect();
+            assert_eq!(all_by_dictionary, expected, "{distinct} distinct values");
+        }
+    }
+}

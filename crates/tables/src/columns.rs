@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array as _, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder,
-    StringBuilder, TimestampMicrosecondBuilder,
+    Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder, StringArray,
+    TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef};
@@ -93,16 +93,16 @@ pub(crate) enum ColumnBuilder {
         precision: u8,
         scale: i8,
     },
-    NumericText(StringBuilder),
+    NumericText(TextBuilder),
     /// Types whose text and binary form are the same bytes.
-    Text(StringBuilder),
-    Jsonb(StringBuilder),
+    Text(TextBuilder),
+    Jsonb(TextBuilder),
     Bytea(BinaryBuilder),
     Date(Date32Builder, Bounds),
     Timestamp(TimestampMicrosecondBuilder, Bounds),
     Timestamptz(TimestampMicrosecondBuilder, Bounds),
-    Time(StringBuilder),
-    Uuid(StringBuilder),
+    Time(TextBuilder),
+    Uuid(TextBuilder),
     Array(Box<ListBuilder>),
     /// Text that Postgres prints, for types whose binary form is another.
     Rendered(Box<Rendered>),
@@ -126,17 +126,17 @@ impl ColumnBuilder {
                 let builder = Decimal128Builder::new().with_data_type(data_type);
                 ColumnBuilder::Decimal { builder, precision: *precision, scale: *scale }
             }
-            Codec::NumericText => ColumnBuilder::NumericText(StringBuilder::new()),
+            Codec::NumericText => ColumnBuilder::NumericText(TextBuilder::new()),
             Codec::Text | Codec::Bpchar | Codec::Json | Codec::Enum => {
-                ColumnBuilder::Text(StringBuilder::new())
+                ColumnBuilder::Text(TextBuilder::new())
             }
-            Codec::Jsonb => ColumnBuilder::Jsonb(StringBuilder::new()),
+            Codec::Jsonb => ColumnBuilder::Jsonb(TextBuilder::new()),
             Codec::Bytea => ColumnBuilder::Bytea(BinaryBuilder::new()),
             Codec::Date => ColumnBuilder::date(Bounds::Clamp),
             Codec::Timestamp => ColumnBuilder::timestamp(Bounds::Clamp),
             Codec::Timestamptz => ColumnBuilder::timestamptz(Bounds::Clamp),
-            Codec::Time => ColumnBuilder::Time(StringBuilder::new()),
-            Codec::Uuid => ColumnBuilder::Uuid(StringBuilder::new()),
+            Codec::Time => ColumnBuilder::Time(TextBuilder::new()),
+            Codec::Uuid => ColumnBuilder::Uuid(TextBuilder::new()),
             Codec::Array(element) => {
                 ColumnBuilder::Array(Box::new(ListBuilder::new(element, codec.delimiter(), data_type)))
             }
@@ -260,9 +260,9 @@ impl ColumnBuilder {
             }
             ColumnBuilder::NumericText(builder) => {
                 text::numeric(cell)?;
-                return put_text(builder, cell);
+                return builder.put(cell);
             }
-            ColumnBuilder::Text(builder) | ColumnBuilder::Jsonb(builder) => return put_text(builder, cell),
+            ColumnBuilder::Text(builder) | ColumnBuilder::Jsonb(builder) => return builder.put(cell),
             ColumnBuilder::Bytea(builder) => return put_hex(builder, text::bytea_digits(cell)?),
             ColumnBuilder::Date(builder, bounds) => return put(builder, text::date(cell)?, *bounds),
             ColumnBuilder::Timestamp(builder, bounds) => {
@@ -271,8 +271,8 @@ impl ColumnBuilder {
             ColumnBuilder::Timestamptz(builder, bounds) => {
                 return put(builder, text::timestamptz(cell)?, *bounds);
             }
-            ColumnBuilder::Time(builder) => return put_text(builder, &text::time(cell)?),
-            ColumnBuilder::Uuid(builder) => return put_text(builder, &text::uuid(cell)?),
+            ColumnBuilder::Time(builder) => return builder.put(&text::time(cell)?),
+            ColumnBuilder::Uuid(builder) => return builder.put(&text::uuid(cell)?),
             ColumnBuilder::Array(builder) => return builder.text(cell),
             ColumnBuilder::Rendered(rendered) => return rendered.text(cell),
             ColumnBuilder::Shaped(shaped) => return shaped.value(Cell::Text(cell)),
@@ -296,17 +296,17 @@ impl ColumnBuilder {
             ColumnBuilder::NumericText(builder) => {
                 let mut text = Vec::new();
                 binary::numeric_text(cell, &mut text)?;
-                return put_text(builder, &text);
+                return builder.put(&text);
             }
-            ColumnBuilder::Text(builder) => return put_text(builder, cell),
-            ColumnBuilder::Jsonb(builder) => return put_text(builder, binary::jsonb(cell)?),
+            ColumnBuilder::Text(builder) => return builder.put(cell),
+            ColumnBuilder::Jsonb(builder) => return builder.put(binary::jsonb(cell)?),
             ColumnBuilder::Bytea(builder) => return put_bytes(builder, cell),
             ColumnBuilder::Date(builder, bounds) => return put(builder, binary::date(cell)?, *bounds),
             ColumnBuilder::Timestamp(builder, bounds) | ColumnBuilder::Timestamptz(builder, bounds) => {
                 return put(builder, binary::timestamp(cell)?, *bounds);
             }
-            ColumnBuilder::Time(builder) => return put_text(builder, &binary::time(cell)?),
-            ColumnBuilder::Uuid(builder) => return put_text(builder, &binary::uuid(cell)?),
+            ColumnBuilder::Time(builder) => return builder.put(&binary::time(cell)?),
+            ColumnBuilder::Uuid(builder) => return builder.put(&binary::uuid(cell)?),
             ColumnBuilder::Array(builder) => return builder.binary(cell),
             ColumnBuilder::Rendered(rendered) => return rendered.binary(cell),
             ColumnBuilder::Shaped(shaped) => return shaped.value(Cell::Binary(cell)),
@@ -363,9 +363,9 @@ impl ColumnBuilder {
             | ColumnBuilder::Jsonb(builder)
             | ColumnBuilder::Time(builder)
             | ColumnBuilder::Uuid(builder) => {
-                let array = builder.finish();
+                let array = builder.finish()?;
                 *builder =
-                    StringBuilder::with_capacity(array.len(), array.value_data().len().min(ROOM_BYTES_MAX));
+                    TextBuilder::with_capacity(array.len(), array.value_data().len().min(ROOM_BYTES_MAX));
                 Ok(Arc::new(array))
             }
             ColumnBuilder::Bytea(builder) => {
@@ -400,14 +400,14 @@ impl ColumnBuilder {
             | ColumnBuilder::Text(builder)
             | ColumnBuilder::Jsonb(builder)
             | ColumnBuilder::Time(builder)
-            | ColumnBuilder::Uuid(builder) => Arc::new(builder.finish()),
+            | ColumnBuilder::Uuid(builder) => Arc::new(builder.finish()?),
             ColumnBuilder::Bytea(builder) => Arc::new(builder.finish()),
             ColumnBuilder::Date(builder, _) => Arc::new(builder.finish()),
             ColumnBuilder::Timestamp(builder, _) | ColumnBuilder::Timestamptz(builder, _) => {
                 Arc::new(builder.finish())
             }
             ColumnBuilder::Array(builder) => Arc::new(builder.finish()?),
-            ColumnBuilder::Rendered(rendered) => Arc::new(rendered.builder.finish()),
+            ColumnBuilder::Rendered(rendered) => Arc::new(rendered.builder.finish()?),
             ColumnBuilder::Shaped(shaped) => shaped.finish()?,
         })
     }
@@ -416,26 +416,58 @@ impl ColumnBuilder {
 /// What one column keeps room for: more than that was a large value, not many of them.
 const ROOM_BYTES_MAX: usize = 4 << 20;
 
+/// A column of text. It holds bytes until it is finished: most texts are ASCII, which is seen faster than that they are UTF-8.
+pub(crate) struct TextBuilder(BinaryBuilder);
+
+impl TextBuilder {
+    fn new() -> TextBuilder {
+        TextBuilder(BinaryBuilder::new())
+    }
+
+    fn with_capacity(rows: usize, bytes: usize) -> TextBuilder {
+        TextBuilder(BinaryBuilder::with_capacity(rows, bytes))
+    }
+
+    fn append_null(&mut self) {
+        self.0.append_null();
+    }
+
+    /// Appends a text; bytes that are none land as NULL.
+    fn put(&mut self, text: &[u8]) -> Result<Landed, Refusal> {
+        reserve(self.0.values_slice().len(), text.len())?;
+        if !text.is_ascii() && std::str::from_utf8(text).is_err() {
+            self.append_null();
+            return Ok(Landed::lossy(Loss::InvalidEncoding));
+        }
+        self.0.append_value(text);
+        Ok(Landed::exact(text.len()))
+    }
+
+    fn finish(&mut self) -> Result<StringArray, ArrowError> {
+        StringArray::try_from_binary(self.0.finish())
+    }
+}
+
 /// A column of the text that Postgres prints.
 pub(crate) struct Rendered {
     codec: Codec,
-    builder: StringBuilder,
+    builder: TextBuilder,
     text: Vec<u8>,
 }
 
 impl Rendered {
     fn new(codec: &Codec) -> Rendered {
-        Rendered { codec: codec.clone(), builder: StringBuilder::new(), text: Vec::new() }
+        Rendered { codec: codec.clone(), builder: TextBuilder::new(), text: Vec::new() }
     }
 
     fn text(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
-        put_text(&mut self.builder, cell)
+        self.builder.put(cell)
     }
 
     fn binary(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
         self.text.clear();
         render(&self.codec, cell, &mut self.text)?;
-        put_text(&mut self.builder, &self.text)
+        self.builder.put(&self.text)
     }
 }
 
@@ -573,18 +605,6 @@ fn put<T: ArrowPrimitiveType>(
     };
     builder.append_option(value);
     Ok(Landed { loss, bytes: 0 })
-}
-
-fn put_text(builder: &mut StringBuilder, text: &[u8]) -> Result<Landed, Refusal> {
-    reserve(builder.values_slice().len(), text.len())?;
-    match std::str::from_utf8(text) {
-        Ok(text) => builder.append_value(text),
-        Err(_) => {
-            builder.append_null();
-            return Ok(Landed::lossy(Loss::InvalidEncoding));
-        }
-    }
-    Ok(Landed::exact(text.len()))
 }
 
 fn put_bytes(builder: &mut BinaryBuilder, bytes: &[u8]) -> Result<Landed, Refusal> {

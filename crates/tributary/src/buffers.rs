@@ -372,7 +372,7 @@ impl Buffer {
         let ops = Op::ALL.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
         let batch = self.builder.finish()?;
         // By capacity: a buffer that grew by doubling holds up to twice its bytes.
-        let reservation = gauge.reserve(Use::Buffers, batch.get_array_memory_size());
+        let reservation = gauge.reserve(Use::Waiting, batch.get_array_memory_size());
         let rows = Rows { batch, lsn_range, ts_range: self.ts_range, ops, reservation };
         self.ts_range = (i64::MAX, i64::MIN);
         self.ops = [0; Op::ALL.len()];

@@ -520,7 +520,7 @@ impl Metrics {
         for state in [Reading::Running, Reading::Done, Reading::SetAside] {
             self.snapshot_tables.with_label_values(&[state.label()]);
         }
-        for part in ["buffers", "encoders", "parts", "spool"] {
+        for part in ["buffers", "waiting", "encoders", "parts", "spool"] {
             self.memory.with_label_values(&[part]);
         }
         for cause in ["store", "stream", "snapshot", "partitions"] {

@@ -547,6 +547,7 @@ impl Shared {
     /// Sets what the memory budget is used for, and whether reading is paused for it.
     pub fn memory(&self, gauge: &Gauge, paused: bool) {
         self.metrics.memory("buffers", gauge.used_for(Use::Buffers));
+        self.metrics.memory("waiting", gauge.used_for(Use::Waiting));
         self.metrics.memory("encoders", gauge.used_for(Use::Encoders));
         self.metrics.memory("parts", gauge.used_for(Use::Parts));
         self.metrics.memory("spool", gauge.used_for(Use::Spool));

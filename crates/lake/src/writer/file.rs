@@ -235,7 +235,12 @@ impl FileTask {
                 let permit = self.target.shared.encoders.acquire().await;
                 let open = self.target.encode(open, Encoder::flush).await?;
                 drop(permit);
-                self.open.insert(partition, self.target.upload_ready(open).await?);
+                if open.encoder.has_part() {
+                    self.open.insert(partition, self.target.upload_ready(open).await?);
+                } else {
+                    // What it holds can be given back in no other way.
+                    self.end(open).await?;
+                }
             } else {
                 self.end(open).await?;
             }
@@ -299,7 +304,8 @@ impl Target {
     }
 
     fn begin(&self, partition: Partition, rows: &Rows) -> Result<Open, Error> {
-        let encoder = Encoder::new(&self.spec.schema, &self.spec.table, self.spec.schema_id)
+        let part_bytes = self.shared.store.part_size();
+        let encoder = Encoder::new(&self.spec.schema, &self.spec.table, self.spec.schema_id, part_bytes)
             .map_err(|source| Error::Encode { table: self.spec.table.clone(), source })?;
         Ok(Open {
             partition,
@@ -343,9 +349,7 @@ impl Target {
 
     /// Uploads what fills whole parts.
     async fn upload_ready(&self, mut open: Open) -> Result<Open, Error> {
-        let part_size = self.shared.store.part_size();
-        while open.encoder.ready_bytes() >= part_size {
-            let bytes = open.encoder.take(part_size);
+        while let Some(bytes) = open.encoder.take_part() {
             let mut begun = match open.upload.take() {
                 Some(begun) => begun,
                 None => self.begin_upload(&open.partition, open.part, open.first_lsn, None).await?,
@@ -380,19 +384,15 @@ impl Target {
         };
         let finished = blocking(&self.spec.table, finish).await?;
         drop(permit);
-        let Finished { mut rest, bytes, crc } = finished;
-        encoder_memory.resize(rest.len());
+        let Finished { parts, bytes, crc } = finished;
+        encoder_memory.resize(parts.iter().map(Bytes::len).sum());
         let mut upload = match upload {
             Some(upload) => upload,
             // The whole file is at hand, so its name can say where it ends.
             None => self.begin_upload(&partition, part, first_lsn, Some(last_lsn)).await?,
         };
-        let part_size = self.shared.store.part_size();
-        while rest.len() > part_size {
-            self.upload_part(&mut upload, rest.split_to(part_size));
-        }
-        if !rest.is_empty() {
-            self.upload_part(&mut upload, rest);
+        for part in parts {
+            self.upload_part(&mut upload, part);
         }
         drop(encoder_memory);
         let parts = upload.settle().await?;

@@ -16,7 +16,7 @@ use pgoutput::Lsn;
 use rustc_hash::FxHashMap;
 
 use super::Rows;
-use crate::gauge::{Gauge, Use};
+use crate::gauge::{Gauge, Reservation};
 use crate::layout::{Partition, PartitionField, PartitionSpec, Values};
 use crate::transform::Key;
 
@@ -35,7 +35,7 @@ struct KeyColumn<'b> {
 
 /// Takes rows apart, in the order of the first row of each part.
 pub(super) fn split(rows: Rows, spec: &PartitionSpec, gauge: &Arc<Gauge>) -> Result<Vec<Part>, ArrowError> {
-    let batch = rows.batch.clone();
+    let (batch, purpose) = (rows.batch.clone(), rows.reservation.purpose());
     let columns: Vec<KeyColumn<'_>> =
         spec.fields.iter().map(|field| key_column(&batch, field)).collect::<Result<_, _>>()?;
     let (parts, first_rows) = parts_of(&columns, batch.num_rows());
@@ -57,7 +57,7 @@ pub(super) fn split(rows: Rows, spec: &PartitionSpec, gauge: &Arc<Gauge>) -> Res
     let parts = partitions.into_iter().zip(lengths).map(|(partition, length)| {
         let slice = sorted.slice(start, length);
         start += length;
-        Ok(Part { partition, rows: described(slice, bytes_a_row * length, gauge)? })
+        Ok(Part { partition, rows: described(slice, gauge.reserve(purpose, bytes_a_row * length))? })
     });
     // The batch that they came from is given back only now that they are counted.
     parts.collect()
@@ -125,7 +125,7 @@ fn in_parts(parts: &[u32], count: usize) -> (Vec<u32>, Vec<usize>) {
 }
 
 /// Rows, with what the metadata columns say of them.
-fn described(batch: RecordBatch, bytes: usize, gauge: &Arc<Gauge>) -> Result<Rows, ArrowError> {
+fn described(batch: RecordBatch, reservation: Reservation) -> Result<Rows, ArrowError> {
     let lsns = column(&batch, "_cdc_lsn")?.as_primitive::<Int64Type>();
     let lsn = |value: Option<i64>| Lsn(value.unwrap_or_default().cast_unsigned());
     let lsn_range = (lsn(min(lsns)), lsn(max(lsns)));
@@ -136,7 +136,6 @@ fn described(batch: RecordBatch, bytes: usize, gauge: &Arc<Gauge>) -> Result<Row
         *ops.entry(op).or_default() += 1;
     }
     let ops = OPS.iter().map(|op| (*op, ops.get(op).copied().unwrap_or(0))).collect();
-    let reservation = gauge.reserve(Use::Buffers, bytes);
     Ok(Rows { batch, lsn_range, ts_range, ops, reservation })
 }
 

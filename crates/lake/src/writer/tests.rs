@@ -191,6 +191,29 @@ async fn large_files_roll_and_upload_their_parts_before_the_cut() {
     assert_eq!(gauge.used(), 0);
 }
 
+/// A transaction over many wide tables would else hold the budget for ever: what codecs of a hundred columns hold is a part's worth, and is no
+/// part.
+#[tokio::test]
+async fn a_file_that_has_no_part_to_give_ends_to_give_its_memory_back() {
+    let (store, gauge) = (Arc::new(MemoryStore::with_part_size(200_000)), Gauge::new(1 << 20));
+    let mut writer = writer(&store, &gauge, 1 << 30).await;
+    let file = writer.open_file(spec(Layout::Hour(Hour { hour: 1 })));
+    file.write(rows(&gauge, 150, 3, 10));
+    while file.memory_bytes() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert!(file.memory_bytes() > 200_000, "{}", file.memory_bytes());
+    file.flush();
+    while file.memory_bytes() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    file.write(rows(&gauge, 151, 3, 10));
+    writer.cut(cut(180), vec![file]).unwrap();
+    writer.published().await.unwrap();
+    assert_eq!((parquet_files(&store).len(), read_rows(&store).len()), (2, 6));
+    assert_eq!(gauge.used(), 0);
+}
+
 #[tokio::test]
 async fn an_ended_file_is_followed_by_another_of_the_same_cut() {
     let (store, gauge) = (Arc::new(MemoryStore::new()), Gauge::new(1 << 20));

@@ -18,8 +18,8 @@ use arrow::error::ArrowError;
 use pgoutput::Cell;
 
 use super::{
-    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, json, put, put_bytes, put_text, refusal_of,
-    render, reserve,
+    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, TextBuilder, json, put, put_bytes,
+    refusal_of, render, reserve,
 };
 use crate::binary;
 use crate::forms;
@@ -44,14 +44,14 @@ enum Kind {
     Time(Time64MicrosecondBuilder),
     Uuid(FixedSizeBinaryBuilder),
     /// `char(n)` without the blanks at its end.
-    Trim(StringBuilder),
-    Base64(StringBuilder),
+    Trim(TextBuilder),
+    Base64(TextBuilder),
     Bits {
         builder: BinaryBuilder,
         has_width: bool,
     },
-    Iso8601(StringBuilder),
-    Json(StringBuilder, Codec),
+    Iso8601(TextBuilder),
+    Json(TextBuilder, Codec),
     Interval(Parts),
     Point(Parts),
     Sparsevec(Parts),
@@ -119,12 +119,12 @@ impl Shaped {
             }
             Kind::Trim(builder) => {
                 let (Cell::Text(text) | Cell::Binary(text)) = cell else { return Err(Refusal::Malformed) };
-                put_text(builder, without_blanks(text))
+                builder.put(without_blanks(text))
             }
             Kind::Base64(builder) => {
                 scratch.clear();
                 base64(bytea(cell, rendered)?, scratch);
-                put_text(builder, scratch)
+                builder.put(scratch)
             }
             Kind::Bits { builder, has_width } => {
                 scratch.clear();
@@ -136,12 +136,12 @@ impl Shaped {
             Kind::Iso8601(builder) => {
                 scratch.clear();
                 interval(cell)?.iso8601(scratch);
-                put_text(builder, scratch)
+                builder.put(scratch)
             }
             Kind::Json(builder, codec) => {
                 scratch.clear();
                 let loss = json::write(codec, text_of(codec, cell, rendered)?, scratch)?;
-                let landed = put_text(builder, scratch)?;
+                let landed = builder.put(scratch)?;
                 Ok(Landed { loss: loss.or(landed.loss), ..landed })
             }
             Kind::Interval(parts) => match interval(cell)?.held() {
@@ -225,7 +225,7 @@ impl Shaped {
             Kind::Time(builder) => Arc::new(builder.finish()),
             Kind::Uuid(builder) => Arc::new(builder.finish()),
             Kind::Trim(builder) | Kind::Base64(builder) | Kind::Iso8601(builder) | Kind::Json(builder, _) => {
-                Arc::new(builder.finish())
+                Arc::new(builder.finish()?)
             }
             Kind::Bits { builder, .. } | Kind::Wkb { builder, .. } => Arc::new(builder.finish()),
             Kind::Interval(parts)
@@ -256,14 +256,14 @@ impl Kind {
             (Codec::Time, Some(Form::Micros)) => Kind::Micros(Int64Builder::new()),
             (Codec::Time, Some(Form::Time)) => Kind::Time(Time64MicrosecondBuilder::new()),
             (Codec::Uuid, Some(Form::Native | Form::Binary)) => Kind::Uuid(FixedSizeBinaryBuilder::new(16)),
-            (Codec::Bpchar, Some(Form::Trim)) => Kind::Trim(StringBuilder::new()),
-            (Codec::Bytea, Some(Form::Base64)) => Kind::Base64(StringBuilder::new()),
+            (Codec::Bpchar, Some(Form::Trim)) => Kind::Trim(TextBuilder::new()),
+            (Codec::Bytea, Some(Form::Base64)) => Kind::Base64(TextBuilder::new()),
             (Codec::Bit | Codec::Varbit, Some(Form::Binary)) => {
                 Kind::Bits { builder: BinaryBuilder::new(), has_width: *of == Codec::Bit }
             }
-            (Codec::Interval, Some(Form::Iso8601)) => Kind::Iso8601(StringBuilder::new()),
+            (Codec::Interval, Some(Form::Iso8601)) => Kind::Iso8601(TextBuilder::new()),
             (Codec::Array(_) | Codec::Record(_) | Codec::Hstore, Some(Form::Json)) => {
-                Kind::Json(StringBuilder::new(), of.clone())
+                Kind::Json(TextBuilder::new(), of.clone())
             }
             (Codec::Interval, Some(Form::Struct)) => {
                 Kind::Interval(Parts::new(&[Codec::Int4, Codec::Int4, Codec::Int8], data_type))

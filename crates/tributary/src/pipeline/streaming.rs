@@ -297,7 +297,8 @@ impl<'c> Streaming<'c> {
     }
 
     fn wants_to_read(&self) -> bool {
-        let has_room = self.context.gauge.has_room() && !self.wants_cut;
+        let gauge = &self.context.gauge;
+        let has_room = gauge.has_room() && gauge.encoders_keep_up() && !self.wants_cut;
         match self.phase {
             Phase::Streaming => has_room,
             // A transaction that is half here is read to its end, so that the cut can hold it.
@@ -738,7 +739,10 @@ impl<'c> Streaming<'c> {
             return Ok(());
         }
         self.last_relief = Instant::now();
-        let of_open_cut = gauge.used_for(Use::Buffers) + gauge.used_for(Use::Encoders);
+        let of_open_cut = [Use::Buffers, Use::Waiting, Use::Encoders]
+            .map(|part| gauge.used_for(part))
+            .iter()
+            .sum::<usize>();
         if of_open_cut <= gauge.budget() / 4 {
             // The rest is parts in flight; only the store can give that back.
             return Ok(());
