@@ -1,9 +1,9 @@
-//! The table of faults and their tests.
+//! The table of faults and their tests, and the bugs that are put in on purpose.
 //!
-//! Owns: that every test that `tests/README.md` names is there.
-//! Does not: know what a fault is.
-//! Holds: a test that is renamed or removed takes its line with it.
-//! Fails: with every name that leads nowhere.
+//! Owns: that every test that `tests/README.md` names is there, and the code that every patch of `scripts/mutations` changes.
+//! Does not: know what a fault is, or put a bug in: `make mutations` does.
+//! Holds: a test that is renamed or removed takes its line with it, and code that moves takes its bug with it.
+//! Fails: with every name and every patch that leads nowhere.
 
 use std::path::Path;
 
@@ -30,4 +30,27 @@ fn is_test(tests: &Path, name: &str) -> bool {
             .rev()
             .take(2)
             .any(|line| line.trim_start().starts_with("#[") && line.contains("test"))
+}
+
+#[test]
+fn every_mutation_can_be_made() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let patches = std::fs::read_dir(root.join("scripts/mutations")).expect("the bugs");
+    let paths: Vec<_> = patches.map(|patch| patch.expect("a bug").path()).collect();
+    assert!(paths.len() > 10, "{} bugs", paths.len());
+    for path in paths {
+        let patch = std::fs::read_to_string(&path).expect("a patch");
+        let mut hunks = 0;
+        for part in patch.split("\n--- a/").skip(1) {
+            let name = part.lines().next().expect("the name of a file");
+            let changed = std::fs::read_to_string(root.join(name)).expect("a file that is changed");
+            for hunk in part.split("\n@@ ").skip(1) {
+                let before: Vec<&str> =
+                    hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-'])).collect();
+                assert!(changed.contains(&before.join("\n")), "{} does not apply to {name}", path.display());
+                hunks += 1;
+            }
+        }
+        assert!(hunks > 0, "{} changes nothing", path.display());
+    }
 }
