@@ -494,7 +494,7 @@ def derive(rows, table, key, columns, wrong, arguments):
     old_rows = OldRows(rows, table, columns, wrong)
     state, deleted = {}, None
     # Until a snapshot has read a row, the stream may change it without the lake knowing it.
-    first_strict = strict_from(op, rows["_cdc_lsn"].to_pylist(), arguments.read_until)
+    first_strict = strict_from(rows, arguments.read_until)
     read_at = set()
     for i in range(n_rows):
         is_strict = i >= first_strict and not arguments.lax
@@ -548,10 +548,12 @@ def derive(rows, table, key, columns, wrong, arguments):
     return state
 
 
-def strict_from(op, lsns, read_until):
-    """From where on every row that is changed must be known. A table that was emptied before the snapshot came to it has no row that was read;
-    what was there before is known from the last point at which any table was read."""
-    read = max((i for i, of_row in enumerate(op) if of_row == "R"), default=None)
+def strict_from(rows, read_until):
+    """From where on every row that is changed must be known: behind the last point at which rows of the table were read, or nothing was found to be
+    read, of which only the marker before it tells. A table that was emptied before the snapshot came to it has no row that was read; what was there
+    before is known from the last point at which any table was read."""
+    op, seqs, lsns = (rows[name].to_pylist() for name in ("_cdc_op", "_cdc_seq", "_cdc_lsn"))
+    read = max((i for i, of_row in enumerate(op) if of_row == "R" or (of_row == "T" and seqs[i] < 0)), default=None)
     if read is not None:
         return read + 1
     return 0 if read_until is None else bisect.bisect_right(lsns, read_until)
@@ -597,7 +599,7 @@ def derive_keyless(rows, table, columns, wrong, arguments):
     state = collections.Counter()
     ops = rows["_cdc_op"].to_pylist()
     # What the stream deletes before that was read at no point.
-    first_strict = strict_from(ops, rows["_cdc_lsn"].to_pylist(), arguments.read_until)
+    first_strict = strict_from(rows, arguments.read_until)
     for i, (op, unchanged) in enumerate(zip(ops, rows["_cdc_unchanged"].to_pylist())):
         where = f"{table} row {i}"
         if unchanged:

@@ -295,12 +295,12 @@ impl Metrics {
         let reading_paused = d.gauge(
             "tributary_reading_paused",
             Unit::Flag,
-            "1 while the memory budget is used up and nothing is read.",
+            "1 while nothing is read, since the memory budget is used up, or encoders have enough to do.",
         );
         let paused_seconds = d.float_counter(
             "tributary_reading_paused_seconds_total",
             Unit::Seconds,
-            "For how long nothing was read because the memory budget was used up.",
+            "For how long nothing was read, since the memory budget was used up, or encoders had enough to do.",
         );
         let streamed_transactions = d.gauge(
             "tributary_streamed_transactions",

@@ -63,6 +63,8 @@ pub(super) struct Streaming<'c> {
     /// Of a standby: a cut waits until it has vouched for what came.
     follower: Option<Follower>,
     wants_cut: bool,
+    /// Something was read since the last tick.
+    has_read: bool,
     /// The streamed transaction that is being folded; what the stream brings meanwhile waits.
     replay: Option<Replay>,
     publication: Event,
@@ -183,6 +185,7 @@ impl<'c> Streaming<'c> {
             streamed_from,
             follower,
             wants_cut: false,
+            has_read: false,
             replay: None,
             publication,
             reach,
@@ -393,6 +396,7 @@ impl<'c> Streaming<'c> {
 
     /// Everything that came with one read.
     async fn on_filled(&mut self, filled: Result<()>) -> Result<()> {
+        self.has_read = true;
         if let Err(error) = filled {
             if self.fold.in_transaction() || !self.has_rows() {
                 return Err(error);
@@ -473,6 +477,7 @@ impl<'c> Streaming<'c> {
 
     /// Folds the next piece of a streamed transaction that has committed, or its end.
     async fn replay_on(&mut self) -> Result<()> {
+        self.has_read = true;
         let Some(mut replay) = self.replay.take() else { return Ok(()) };
         if !replay.untold().is_empty() {
             self.ask_how_parts_ended(&mut replay).await?;
@@ -784,7 +789,10 @@ impl<'c> Streaming<'c> {
         let seconds = self.behind_since.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         shared.lag(positions.received.0.saturating_sub(positions.published.0), seconds);
         let gauge = &self.context.gauge;
-        let paused = self.phase == Phase::Streaming && !gauge.has_room();
+        // Encoders that are busy let some of it be read within every tick; those that wait for the store do not.
+        let has_read = std::mem::take(&mut self.has_read);
+        let may_read = gauge.has_room() && (gauge.encoders_keep_up() || has_read);
+        let paused = self.phase == Phase::Streaming && !may_read;
         shared.memory(gauge, paused);
         shared.cuts(self.buffers.rows(), self.unpublished);
         shared.spool(self.transactions.count(), self.transactions.spooled_bytes());
