@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::RecordBatch;
+use lake::gauge::BATCH_BYTES;
 use lake::parquet::Encoder;
 use pgoutput::{Decoder, Oid, Options, ReplicaIdentity};
 use tables::batch::BatchBuilder;
@@ -165,7 +166,5 @@ fn add(
 
 /// When the daemon hands a batch to its encoder.
 const BATCH_ROWS: usize = 32_768;
-/// The same by bytes.
-const BATCH_BYTES: usize = 4 << 20;
 /// `lake.s3.part_size` by default.
 const PART_BYTES: usize = 8 << 20;

@@ -151,8 +151,8 @@ impl Drop for Reservation {
     }
 }
 
-/// About what a batch takes, whatever its rows.
-const BATCH_BYTES: usize = 4 << 20;
+/// Bytes after which a batch is handed to its encoder, whatever its rows.
+pub const BATCH_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lake::gauge::{Gauge, Reservation, Use};
+use lake::gauge::{BATCH_BYTES, Gauge, Reservation, Use};
 use lake::layout::{self, Hour};
 use lake::log::{Event, State};
 use lake::writer::{FileSpec, Layout, OpenFile, Rows, Writer};
@@ -439,5 +439,3 @@ fn table_of(tables: &[Table], index: TableIndex) -> Option<&Table> {
 
 /// Rows after which a builder is handed to its encoder: enough for the encoder to work by columns.
 pub(crate) const BATCH_ROWS: usize = 32_768;
-/// Bytes after which it is handed over, whatever the rows.
-pub(crate) const BATCH_BYTES: usize = 4 << 20;

@@ -50,7 +50,7 @@ pub enum State {
     WaitingForSlot,
     /// Reads and writes.
     Streaming,
-    /// Does not read, because the memory budget is used up.
+    /// Does not read, because the memory budget is used up, or encoders have enough to do.
     Paused,
     /// Was told to stop, and publishes what it has.
     Stopping,

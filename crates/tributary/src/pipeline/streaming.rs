@@ -744,10 +744,8 @@ impl<'c> Streaming<'c> {
             return Ok(());
         }
         self.last_relief = Instant::now();
-        let of_open_cut = [Use::Buffers, Use::Waiting, Use::Encoders]
-            .map(|part| gauge.used_for(part))
-            .iter()
-            .sum::<usize>();
+        let of_open_cut =
+            gauge.used_for(Use::Buffers) + gauge.used_for(Use::Waiting) + gauge.used_for(Use::Encoders);
         if of_open_cut <= gauge.budget() / 4 {
             // The rest is parts in flight; only the store can give that back.
             return Ok(());

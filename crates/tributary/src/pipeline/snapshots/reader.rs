@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use lake::gauge::{Gauge, Reservation, Use};
+use lake::gauge::{BATCH_BYTES, Gauge, Reservation, Use};
 use lake::kill_points::kill_point;
 use lake::log::{Chunk, ReadPiece};
 use lake::writer::{OpenFile, Rows};
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{Announced, Part, Placement, Request, Settings, Work, ask, gone, lock};
-use crate::buffers::{BATCH_BYTES, BATCH_ROWS};
+use crate::buffers::BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::snapshot::query::{Announcement, Shape};
