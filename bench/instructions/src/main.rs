@@ -70,8 +70,8 @@ fn encode(wire: &Wire, passes: usize) -> Result<usize> {
         batches.extend(path.apply(frame)?);
     }
     batches.extend(path.finish()?);
-    let schema = batches.first().context("no batch")?.schema();
-    let mut encoder = Encoder::new(&schema, "public.bench", 1, PART_BYTES)?;
+    let first = batches.first().context("no batch")?;
+    let mut encoder = Encoder::new(first, "public.bench", 1, PART_BYTES)?;
     let mut rows = 0;
     for batch in std::iter::repeat_n(&batches, passes).flatten() {
         encoder.write(batch)?;

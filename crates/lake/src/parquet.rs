@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -18,8 +17,12 @@ use ::parquet::file::metadata::{KeyValue, SortingColumn};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use ::parquet::schema::types::ColumnPath;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use bytes::Bytes;
+
+use self::sample::samples;
+
+mod sample;
 
 /// Encodes one file; encoded bytes are taken out as they come.
 #[derive(Debug)]
@@ -43,19 +46,25 @@ pub struct Finished {
 
 impl Encoder {
     /// A file of one schema, in parts of `part_bytes`; table and version go into its footer for people who find it without the log.
+    ///
+    /// `first` are rows as they will come, of which how they are encoded is chosen; they are not written.
     pub fn new(
-        schema: &SchemaRef,
+        first: &RecordBatch,
         table: &str,
         schema_id: u32,
         part_bytes: usize,
     ) -> Result<Encoder, ParquetError> {
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties(schema, table, schema_id)?)
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Parts::new(part_bytes), Arc::clone(schema), options)?;
+        let schema = first.schema();
         let columns = schema.flattened_fields().len();
         let row_group_bytes = ROW_GROUP_BYTES.max(columns * COLUMN_CHUNK_BYTES);
-        Ok(Encoder { writer, codec_bytes: columns * CODEC_BYTES, row_group_bytes })
+        let choices = Choices::of(first, row_group_bytes);
+        let codec_bytes = (columns - schema.fields().len()) * codec_bytes(NESTED_PAGE_BYTES)
+            + choices.columns.iter().map(|choice| codec_bytes(choice.page_bytes)).sum::<usize>();
+        let options = ArrowWriterOptions::new()
+            .with_properties(choices.properties(table, schema_id)?)
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Parts::new(part_bytes), schema, options)?;
+        Ok(Encoder { writer, codec_bytes, row_group_bytes })
     }
 
     /// Encodes a batch; ends the row group once it is as large as scans like it.
@@ -163,44 +172,83 @@ impl Write for Parts {
     }
 }
 
-fn properties(schema: &SchemaRef, table: &str, schema_id: u32) -> Result<WriterProperties, ParquetError> {
-    let sorted = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
-    let mut properties = WriterProperties::builder();
-    for column in PLAIN_COLUMNS {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
-    }
-    for field in schema.fields().iter().filter(|field| is_text(field.data_type())) {
-        let column = ColumnPath::from(field.name().as_str());
-        properties = properties.set_column_dictionary_page_size_limit(column, TEXT_DICTIONARY_BYTES);
-    }
-    Ok(properties
-        .set_created_by(concat!("tributary version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
-        .set_data_page_size_limit(PAGE_BYTES)
-        .set_write_batch_size(WRITE_BATCH_ROWS)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        // `_cdc_lsn` and `_cdc_seq` are the second and third leaf column: true by construction, so readers may rely on it.
-        .set_sorting_columns(Some(vec![sorted(1), sorted(2)]))
-        .set_key_value_metadata(Some(vec![
-            KeyValue::new("tributary.table".to_owned(), table.to_owned()),
-            KeyValue::new("tributary.schema_id".to_owned(), schema_id.to_string()),
-        ]))
-        .build())
+/// How the columns of a file are encoded.
+struct Choices {
+    columns: Vec<Choice>,
 }
 
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::Binary)
+struct Choice {
+    path: ColumnPath,
+    page_bytes: usize,
+    /// 0 for no dictionary.
+    dictionary_bytes: usize,
+}
+
+impl Choices {
+    fn of(first: &RecordBatch, row_group_bytes: usize) -> Choices {
+        let samples = samples(first);
+        let row_bytes: usize = samples.iter().filter_map(|sample| sample.value_bytes).sum();
+        let schema = first.schema();
+        let columns = schema.fields().iter().zip(samples).map(|(field, sample)| {
+            let name = field.name().as_str();
+            let bytes = sample.value_bytes.unwrap_or(row_bytes).saturating_mul(row_group_bytes);
+            let chunk_bytes = bytes.checked_div(row_bytes).unwrap_or(row_group_bytes);
+            let dictionary_bytes = match field.data_type() {
+                // Of names that are not in the sample there are more files.
+                _ if name == "_cdc_relation" => TEXT_DICTIONARY_BYTES,
+                _ if sample.is_diverse || PLAIN_COLUMNS.contains(&name) => 0,
+                DataType::Utf8 | DataType::Binary => TEXT_DICTIONARY_BYTES,
+                _ => DICTIONARY_BYTES,
+            };
+            Choice {
+                path: ColumnPath::from(name),
+                page_bytes: (chunk_bytes / CHUNK_PAGES).clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX),
+                dictionary_bytes,
+            }
+        });
+        Choices { columns: columns.collect() }
+    }
+
+    fn properties(&self, table: &str, schema_id: u32) -> Result<WriterProperties, ParquetError> {
+        let sorted = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
+        let mut properties = WriterProperties::builder();
+        for Choice { path, page_bytes, dictionary_bytes } in &self.columns {
+            properties = properties
+                .set_column_data_page_size_limit(path.clone(), *page_bytes)
+                .set_column_dictionary_enabled(path.clone(), *dictionary_bytes > 0)
+                .set_column_dictionary_page_size_limit(path.clone(), *dictionary_bytes);
+        }
+        Ok(properties
+            .set_created_by(concat!("tributary version ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_writer_version(WriterVersion::PARQUET_1_0)
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            // What is within a list, a map or a struct.
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+            .set_data_page_size_limit(NESTED_PAGE_BYTES)
+            .set_write_batch_size(WRITE_BATCH_ROWS)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            // `_cdc_lsn` and `_cdc_seq` are the second and third leaf column: true by construction, so readers may rely on it.
+            .set_sorting_columns(Some(vec![sorted(1), sorted(2)]))
+            .set_key_value_metadata(Some(vec![
+                KeyValue::new("tributary.table".to_owned(), table.to_owned()),
+                KeyValue::new("tributary.schema_id".to_owned(), schema_id.to_string()),
+            ]))
+            .build())
+    }
+}
+
+/// What zstd keeps for a column, most of it in proportion to its pages; the writer does not count it.
+fn codec_bytes(page_bytes: usize) -> usize {
+    CODEC_BYTES + page_bytes
 }
 
 /// Numbers of rows, and numbers that come in runs, of which zstd makes as little as a dictionary would, without a look into it for every row.
 const PLAIN_COLUMNS: [&str; 4] = ["_cdc_lsn", "_cdc_seq", "_cdc_commit_ts", "_cdc_xid"];
 /// Level 1 compresses change logs within a few percent of level 3 at twice the speed.
 const ZSTD_LEVEL: i32 = 1;
-/// What zstd keeps for a column, most of it to decompress, which nobody will; the writer does not count it.
-const CODEC_BYTES: usize = 96 << 10;
+/// Without its pages.
+const CODEC_BYTES: usize = 32 << 10;
 /// A row group ends at this encoded size: large enough for scans, and small enough that it fits the budget twice, since it is written out while
 /// the next one begins.
 const ROW_GROUP_BYTES: usize = 12 << 20;
@@ -208,10 +256,16 @@ const ROW_GROUP_BYTES: usize = 12 << 20;
 const COLUMN_CHUNK_BYTES: usize = 32 << 10;
 /// No row group has more rows, so that row numbers in it stay small.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// A page of values ends at this size. A codec holds several times as much for every column.
-const PAGE_BYTES: usize = 64 << 10;
+/// A page of values ends at this size at the latest: zstd takes a tenth less time for the same bytes in such pages than in small ones.
+const PAGE_BYTES_MAX: usize = 512 << 10;
+/// And here at the earliest. A codec holds as much again for every column: a hundred, of which each has little in a row group, need no large ones.
+const PAGE_BYTES_MIN: usize = 16 << 10;
+/// Of what is within a list, a map or a struct.
+const NESTED_PAGE_BYTES: usize = 64 << 10;
+/// Pages of a column in a row group, if they are of neither bound.
+const CHUNK_PAGES: usize = 8;
 /// A dictionary that grew past this does not pay: of values in thousands an index takes as much as zstd leaves of the value, and every value has
-/// to be looked up. The column goes on in plain encoding.
+/// to be looked up. The column goes on in plain encoding. One that looks as if it would come to that begins so.
 const DICTIONARY_BYTES: usize = 16 << 10;
 /// The same for texts, whose dictionary saves more.
 const TEXT_DICTIONARY_BYTES: usize = 64 << 10;
@@ -220,6 +274,8 @@ const WRITE_BATCH_ROWS: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ::parquet::basic::Encoding;
     use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
     use arrow::array::{ArrayRef, Int64Array, StringArray};
@@ -243,7 +299,7 @@ mod tests {
     #[test]
     fn a_file_comes_in_parts_of_the_size_that_is_asked_for() {
         let batch = batch(40_000, 1 << 30);
-        let mut encoder = Encoder::new(&batch.schema(), "public.t", 1, PART).unwrap();
+        let mut encoder = Encoder::new(&batch, "public.t", 1, PART).unwrap();
         let mut parts = Vec::new();
         for _ in 0..3 {
             encoder.write(&batch).unwrap();
@@ -268,7 +324,7 @@ mod tests {
         for (distinct, expected) in [(500, [true, false, true, true]), (1 << 30, [true, false, false, false])]
         {
             let batch = batch(40_000, distinct);
-            let mut encoder = Encoder::new(&batch.schema(), "public.t", 1, PART).unwrap();
+            let mut encoder = Encoder::new(&batch, "public.t", 1, PART).unwrap();
             encoder.write(&batch).unwrap();
             let file = Vec::from(encoder.finish().unwrap().parts).concat();
             let read = SerializedFileReader::new(Bytes::from(file)).unwrap();

@@ -246,40 +246,61 @@ impl BatchBuilder {
         plan: &Plan,
         cells: impl Iterator<Item = Cell<'a>>,
     ) -> Result<Appended, CellError> {
-        let BatchBuilder { schema, metadata, columns, scratch, losses, refuses_loss, .. } = self;
         let mut appended = Appended { bytes: 0, raw_cells: 0 };
         for (cell, index) in cells.zip(&plan.columns) {
             let place = usize::try_from(*index).ok();
-            let builder = place.and_then(|place| columns.get_mut(place));
-            let (Some(column), Some(builder)) = (place.and_then(|place| schema.columns.get(place)), builder)
-            else {
-                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+            let Some(builder) = place.and_then(|place| self.columns.get_mut(place)) else {
+                return Err(no_column(plan, *index));
             };
             let landed = match cell {
                 Cell::Null => {
                     builder.null();
                     continue;
                 }
+                Cell::Binary(bytes) => builder.binary(bytes),
+                Cell::Text(bytes) => builder.text(bytes),
                 Cell::Unchanged => {
                     builder.null();
-                    metadata.unchanged(&column.name).map(|bytes| Landed { loss: None, bytes })
+                    self.append_inexact(plan, *index, cell, Ok(Landed::EXACT), &mut appended)?;
+                    continue;
                 }
-                Cell::Text(bytes) => builder.text(bytes),
-                Cell::Binary(bytes) => builder.binary(bytes),
             };
-            let raw_bytes = landed.and_then(|landed| {
-                appended.bytes += landed.bytes;
-                let Some(loss) = landed.loss else { return Ok(0) };
-                if *refuses_loss {
-                    return Err(Refusal::Unrepresentable(loss));
-                }
-                appended.raw_cells += 1;
-                count_loss(losses, place.unwrap_or_default(), loss);
-                metadata.raw.add(metadata.ops.len(), column, cell, scratch)
-            });
-            appended.bytes += raw_bytes.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
+            match landed {
+                Ok(Landed { loss: None, bytes }) => appended.bytes += bytes,
+                landed => self.append_inexact(plan, *index, cell, landed, &mut appended)?,
+            }
         }
         Ok(appended)
+    }
+
+    /// What a cell needs beside its column: a value that the stream left out, one that the lake type does not hold, and one that is none.
+    #[cold]
+    fn append_inexact(
+        &mut self,
+        plan: &Plan,
+        index: u32,
+        cell: Cell<'_>,
+        landed: Result<Landed, Refusal>,
+        appended: &mut Appended,
+    ) -> Result<(), CellError> {
+        let BatchBuilder { schema, metadata, scratch, losses, refuses_loss, .. } = self;
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let Some(column) = schema.columns.get(place) else { return Err(no_column(plan, index)) };
+        let beside = landed.and_then(|landed| {
+            appended.bytes += landed.bytes;
+            match landed.loss {
+                None if cell == Cell::Unchanged => metadata.unchanged(&column.name),
+                None => Ok(0),
+                Some(loss) if *refuses_loss => Err(Refusal::Unrepresentable(loss)),
+                Some(loss) => {
+                    appended.raw_cells += 1;
+                    count_loss(losses, place, loss);
+                    metadata.raw.add(metadata.ops.len(), column, cell, scratch)
+                }
+            }
+        });
+        appended.bytes += beside.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;
+        Ok(())
     }
 
     /// Keeps the old row in so far as it is known, in files that have a column for it; what it took.
@@ -297,7 +318,7 @@ impl BatchBuilder {
             let column = place.and_then(|place| self.schema.columns.get(place));
             let builder = place.and_then(|place| self.columns.get_mut(place));
             let (Some(column), Some(builder)) = (column, builder) else {
-                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+                return Err(no_column(plan, *index));
             };
             let Some(text) = text else {
                 builder.null();
@@ -309,6 +330,11 @@ impl BatchBuilder {
         }
         Ok(appended)
     }
+}
+
+#[cold]
+fn no_column(plan: &Plan, index: u32) -> CellError {
+    CellError::NoColumn { relation: plan.relation.as_ref().into(), index }
 }
 
 fn count_loss(losses: &mut Vec<Lossy>, column: usize, loss: Loss) {
@@ -376,7 +402,7 @@ impl Before {
             }
             let place = usize::try_from(*index).ok();
             let Some(column) = place.and_then(|place| schema.columns.get(place)) else {
-                return Err(CellError::NoColumn { relation: plan.relation.as_ref().into(), index: *index });
+                return Err(no_column(plan, *index));
             };
             let added = self.texts.add(row, column, cell, scratch);
             bytes += added.map_err(|refusal| CellError::of(refusal, plan, column, cell))?;

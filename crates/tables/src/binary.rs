@@ -6,6 +6,7 @@
 //! Fails: [`Malformed`] on a wrong length or a value that the type does not have.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use pgoutput::Oid;
 
@@ -74,13 +75,30 @@ pub(crate) fn decimal(bytes: &[u8], precision: u8, scale: i8) -> Result<Held<i12
         numeric.render(&mut text);
         return crate::text::decimal(&text, precision, i8::try_from(scale).map_err(|_| Malformed)?);
     }
+    // The digits, times ten to this power, are the unscaled value.
+    let exponent = scale + 4 * (i64::from(numeric.weight) + 1 - count(numeric.digits.len()));
+    if numeric.digits.len() <= TINY_NUMERIC_DIGITS {
+        // Nearly every number: a division of 64 bits instead of one of 128.
+        let digits =
+            numeric.digits.iter().fold(0_u64, |value, digit| value * 10_000 + u64::from(digit_of(digit)));
+        if digits == 0 {
+            return Ok(Held::Exact(0));
+        }
+        let power = usize::try_from(-exponent).ok().and_then(|power| TINY_POWERS_OF_TEN.get(power));
+        if let Some(power) = power {
+            let unscaled = digits / power;
+            return Ok(if unscaled * power == digits {
+                signed(Some(unscaled.into()), is_negative, precision)
+            } else {
+                Held::Nothing(Loss::Precision)
+            });
+        }
+    }
     let digits =
         numeric.digits.iter().fold(0_u128, |value, digit| value * 10_000 + u128::from(digit_of(digit)));
     if digits == 0 {
         return Ok(Held::Exact(0));
     }
-    // The digits, times ten to this power, are the unscaled value.
-    let exponent = scale + 4 * (i64::from(numeric.weight) + 1 - count(numeric.digits.len()));
     let power = usize::try_from(exponent.unsigned_abs()).ok().and_then(|power| POWERS_OF_TEN.get(power));
     let unscaled = match power {
         Some(power) if exponent >= 0 => digits.checked_mul(*power),
@@ -239,13 +257,12 @@ pub(crate) fn micros_of_day(bytes: &[u8]) -> Result<i64, Malformed> {
 /// A UUID's text.
 pub(crate) fn uuid(bytes: &[u8]) -> Result<[u8; 36], Malformed> {
     let bytes: [u8; 16] = whole(bytes)?;
+    // All digits first: that is one loop without branches.
+    let digits = bytes.map(hex);
     let mut text = [b'-'; 36];
-    let mut places = text.iter_mut().enumerate().filter(|(place, _)| !matches!(place, 8 | 13 | 18 | 23));
-    for byte in bytes {
-        for digit in hex(byte) {
-            if let Some((_, place)) = places.next() {
-                *place = digit;
-            }
+    for (group, places) in UUID_GROUPS {
+        if let (Some(digits), Some(places)) = (digits.as_flattened().get(group), text.get_mut(places)) {
+            places.copy_from_slice(digits);
         }
     }
     Ok(text)
@@ -253,7 +270,7 @@ pub(crate) fn uuid(bytes: &[u8]) -> Result<[u8; 36], Malformed> {
 
 /// The two hexadecimal digits of a byte.
 pub(crate) fn hex(byte: u8) -> [u8; 2] {
-    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
+    let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
     [digit(byte >> 4), digit(byte & 0x0F)]
 }
 
@@ -694,6 +711,14 @@ const DISPLAY_SCALE_MAX: u16 = 0x3FFF;
 
 /// Digits after the first: seventeen tell any two floats apart.
 const FLOAT_DIGITS_MAX: usize = 16;
+
+/// Which digits of a UUID stand together, and where in its text.
+const UUID_GROUPS: [(Range<usize>, Range<usize>); 5] =
+    [(0..8, 0..8), (8..12, 9..13), (12..16, 14..18), (16..20, 19..23), (20..32, 24..36)];
+
+/// Four digits of base 10000 fit into 64 bits, and none of their multiples is beyond these.
+const TINY_NUMERIC_DIGITS: usize = 4;
+const TINY_POWERS_OF_TEN: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 
 /// Nine digits of base 10000 are 36 decimal ones, which fit into 128 bits whatever their point is.
 const SHORT_NUMERIC_DIGITS: usize = 9;

@@ -13,7 +13,7 @@ use arrow::array::{
     Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder, PrimitiveBuilder, StringArray,
     TimestampMicrosecondBuilder,
 };
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef};
 use arrow::error::ArrowError;
 use pgoutput::Cell;
@@ -38,6 +38,9 @@ pub(crate) struct Landed {
 }
 
 impl Landed {
+    /// The value, in the width that every row of the column takes.
+    pub(crate) const EXACT: Landed = Landed { loss: None, bytes: 0 };
+
     fn exact(bytes: usize) -> Landed {
         Landed { loss: None, bytes }
     }
@@ -213,7 +216,7 @@ impl ColumnBuilder {
         match cell {
             Cell::Null | Cell::Unchanged => {
                 self.null();
-                Ok(EXACT)
+                Ok(Landed::EXACT)
             }
             Cell::Text(text) => self.text(text),
             Cell::Binary(bytes) => self.binary(bytes),
@@ -277,10 +280,11 @@ impl ColumnBuilder {
             ColumnBuilder::Rendered(rendered) => return rendered.text(cell),
             ColumnBuilder::Shaped(shaped) => return shaped.value(Cell::Text(cell)),
         }
-        Ok(EXACT)
+        Ok(Landed::EXACT)
     }
 
     /// Appends a binary cell.
+    #[inline]
     pub(crate) fn binary(&mut self, cell: &[u8]) -> Result<Landed, Refusal> {
         match self {
             ColumnBuilder::Bool(builder) => builder.append_value(binary::boolean(cell)?),
@@ -311,7 +315,7 @@ impl ColumnBuilder {
             ColumnBuilder::Rendered(rendered) => return rendered.binary(cell),
             ColumnBuilder::Shaped(shaped) => return shaped.value(Cell::Binary(cell)),
         }
-        Ok(EXACT)
+        Ok(Landed::EXACT)
     }
 
     /// What every row takes, in bits: the value or offset, and the validity.
@@ -416,35 +420,48 @@ impl ColumnBuilder {
 /// What one column keeps room for: more than that was a large value, not many of them.
 const ROOM_BYTES_MAX: usize = 4 << 20;
 
-/// A column of text. It holds bytes until it is finished: most texts are ASCII, which is seen faster than that they are UTF-8.
-pub(crate) struct TextBuilder(BinaryBuilder);
+/// A column of text. What goes in is checked to be text one by one, which says where a wrong one is; most are ASCII, which is seen fast.
+pub(crate) struct TextBuilder {
+    values: Vec<u8>,
+    /// Where each text ends.
+    ends: Vec<i32>,
+    validity: NullBufferBuilder,
+}
 
 impl TextBuilder {
     fn new() -> TextBuilder {
-        TextBuilder(BinaryBuilder::new())
+        TextBuilder::with_capacity(0, 0)
     }
 
     fn with_capacity(rows: usize, bytes: usize) -> TextBuilder {
-        TextBuilder(BinaryBuilder::with_capacity(rows, bytes))
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        TextBuilder { values: Vec::with_capacity(bytes), ends, validity: NullBufferBuilder::new(rows) }
     }
 
     fn append_null(&mut self) {
-        self.0.append_null();
+        self.ends.push(self.ends.last().copied().unwrap_or_default());
+        self.validity.append_null();
     }
 
     /// Appends a text; bytes that are none land as NULL.
+    #[inline]
     fn put(&mut self, text: &[u8]) -> Result<Landed, Refusal> {
-        reserve(self.0.values_slice().len(), text.len())?;
+        let end = end_of(self.values.len(), text.len())?;
         if !text.is_ascii() && std::str::from_utf8(text).is_err() {
             self.append_null();
             return Ok(Landed::lossy(Loss::InvalidEncoding));
         }
-        self.0.append_value(text);
+        self.values.extend_from_slice(text);
+        self.ends.push(end);
+        self.validity.append_non_null();
         Ok(Landed::exact(text.len()))
     }
 
     fn finish(&mut self) -> Result<StringArray, ArrowError> {
-        StringArray::try_from_binary(self.0.finish())
+        let TextBuilder { values, ends, mut validity } = std::mem::replace(self, TextBuilder::new());
+        let ends = OffsetBuffer::new(ScalarBuffer::from(ends));
+        StringArray::try_new(ends, Buffer::from_vec(values), validity.finish())
     }
 }
 
@@ -536,7 +553,7 @@ impl ListBuilder {
             let landed = match element {
                 Element::Null => {
                     self.elements.null();
-                    EXACT
+                    Landed::EXACT
                 }
                 Element::Value(text) => self.elements.text(text)?,
             };
@@ -590,6 +607,7 @@ fn loss_of_bounds(starts_at_one: bool) -> Option<Loss> {
     if starts_at_one { None } else { Some(Loss::LowerBound) }
 }
 
+#[inline]
 fn put<T: ArrowPrimitiveType>(
     builder: &mut PrimitiveBuilder<T>,
     held: Held<T::Native>,
@@ -627,13 +645,13 @@ fn put_hex(builder: &mut BinaryBuilder, digits: &[u8]) -> Result<Landed, Refusal
 
 /// Whether so many bytes more leave offsets that 32 bits hold; the builders panic if they do not.
 pub(crate) fn reserve(held: usize, more: usize) -> Result<(), Refusal> {
-    match held.checked_add(more).map(i32::try_from) {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(_)) | None => Err(Refusal::Full),
-    }
+    end_of(held, more).map(|_| ())
 }
 
-const EXACT: Landed = Landed { loss: None, bytes: 0 };
+/// The offset behind so many bytes more.
+fn end_of(held: usize, more: usize) -> Result<i32, Refusal> {
+    held.checked_add(more).and_then(|end| i32::try_from(end).ok()).ok_or(Refusal::Full)
+}
 
 #[cfg(test)]
 mod tests;

@@ -305,7 +305,7 @@ impl Target {
 
     fn begin(&self, partition: Partition, rows: &Rows) -> Result<Open, Error> {
         let part_bytes = self.shared.store.part_size();
-        let encoder = Encoder::new(&self.spec.schema, &self.spec.table, self.spec.schema_id, part_bytes)
+        let encoder = Encoder::new(&rows.batch, &self.spec.table, self.spec.schema_id, part_bytes)
             .map_err(|source| Error::Encode { table: self.spec.table.clone(), source })?;
         Ok(Open {
             partition,

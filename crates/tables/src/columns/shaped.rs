@@ -18,8 +18,8 @@ use arrow::error::ArrowError;
 use pgoutput::Cell;
 
 use super::{
-    Bounds, ColumnBuilder, EXACT, Landed, ListBuilder, Refusal, TextBuilder, json, put, put_bytes,
-    refusal_of, render, reserve,
+    Bounds, ColumnBuilder, Landed, ListBuilder, Refusal, TextBuilder, json, put, put_bytes, refusal_of,
+    render, reserve,
 };
 use crate::binary;
 use crate::forms;
@@ -115,7 +115,7 @@ impl Shaped {
                 let bytes = read(cell, uuid_from_text, |bytes| bytes.try_into().map_err(|_| Malformed))?;
                 // It refuses only what is not of its width.
                 builder.append_value(bytes).map_err(|_| Refusal::Malformed)?;
-                Ok(EXACT)
+                Ok(Landed::EXACT)
             }
             Kind::Trim(builder) => {
                 let (Cell::Text(text) | Cell::Binary(text)) = cell else { return Err(Refusal::Malformed) };
@@ -319,7 +319,7 @@ impl Parts {
     }
 
     fn row<'a>(&mut self, cells: impl IntoIterator<Item = Cell<'a>>) -> Result<Landed, Refusal> {
-        let mut row = EXACT;
+        let mut row = Landed::EXACT;
         for (child, cell) in self.children.iter_mut().zip(cells) {
             row = row.with(child.cell(cell)?);
         }
@@ -596,7 +596,7 @@ fn part_of<'a>(cell: Cell<'_>, value: Option<&'a [u8]>) -> Cell<'a> {
 
 fn multirange(list: &mut ListBuilder, cell: Cell<'_>) -> Result<Landed, Refusal> {
     let count_before = list.element_count;
-    let mut landed = EXACT;
+    let mut landed = Landed::EXACT;
     let mut push = |range: Result<forms::ranges::Range<'_>, Malformed>| {
         list.element_count += 1;
         match &mut list.elements {
@@ -673,7 +673,7 @@ fn list_of(
     for element in elements {
         list.push(Cell::Binary(&element?))?;
     }
-    list.close(EXACT, count_before)
+    list.close(Landed::EXACT, count_before)
 }
 
 fn vector(list: &mut ListBuilder, cell: Cell<'_>, is_half: bool) -> Result<Landed, Refusal> {

@@ -9,57 +9,69 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt as _;
 use pgwire_replication::protocol::framing;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
 use super::options::{ConnectOptions, Host, Keepalive, SslMode};
+use super::socket::Socket;
 use super::{connect, tls};
 use crate::error::{Error, Result};
 
 /// An open connection.
 #[derive(Debug)]
 pub(super) enum Io {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tcp(Socket),
+    Tls(Box<TlsStream<Socket>>),
     Unix(UnixStream),
     /// To a server in this process.
     #[cfg(feature = "simulation")]
     Simulated(tokio::io::DuplexStream),
-    /// TCP that nobody is told of what arrives on it; it can neither be read nor written.
-    Deaf(std::net::TcpStream),
-    /// Of a change from one to the other that failed.
-    Lost,
 }
 
 impl Io {
-    /// Until it is read or written next, nothing that arrives wakes anybody up. Only plain TCP can do so.
-    pub(super) fn deafen(&mut self) -> io::Result<()> {
-        if let Io::Tcp(_) = self
-            && let Io::Tcp(stream) = std::mem::replace(self, Io::Lost)
-        {
-            *self = Io::Deaf(stream.into_std()?);
-        }
-        Ok(())
+    /// Has a peer nearby join what it sends while nobody reads. Only TCP does so.
+    pub(super) fn limit_arrivals(&mut self) -> io::Result<()> {
+        self.socket().map_or(Ok(()), |socket| socket.limit_arrivals())
     }
 
-    /// Ends that.
-    pub(super) fn listen(&mut self) -> io::Result<()> {
-        if let Io::Deaf(_) = self
-            && let Io::Deaf(stream) = std::mem::replace(self, Io::Lost)
-        {
-            *self = Io::Tcp(TcpStream::from_std(stream)?);
+    /// Until somebody waits for it, nothing that arrives wakes anybody up. Only TCP can do so.
+    pub(super) fn deafen(&mut self) -> io::Result<()> {
+        self.socket().map_or(Ok(()), Socket::deafen)
+    }
+
+    /// Appends what has arrived, without waiting and without being woken for what comes; `None` if there is nothing.
+    pub(super) fn read_arrived(&mut self, buffer: &mut Vec<u8>) -> Option<io::Result<usize>> {
+        self.set_waits(false);
+        let read = self.read_buf(buffer).now_or_never();
+        self.set_waits(true);
+        read
+    }
+
+    fn set_waits(&mut self, waits: bool) {
+        if let Some(socket) = self.socket() {
+            socket.set_waits(waits);
         }
-        Ok(())
+    }
+
+    fn socket(&mut self) -> Option<&mut Socket> {
+        match self {
+            Io::Tcp(socket) => Some(socket),
+            Io::Tls(stream) => Some(stream.get_mut().0),
+            Io::Unix(_) => None,
+            #[cfg(feature = "simulation")]
+            Io::Simulated(_) => None,
+        }
     }
 
     /// The certificate hash for SCRAM's channel binding, if there is a certificate.
     pub(super) fn end_point(&self) -> Option<Vec<u8>> {
         match self {
             Io::Tls(stream) => tls::end_point(stream),
-            Io::Tcp(_) | Io::Unix(_) | Io::Deaf(_) | Io::Lost => None,
+            Io::Tcp(_) | Io::Unix(_) => None,
             #[cfg(feature = "simulation")]
             Io::Simulated(_) => None,
         }
@@ -116,9 +128,8 @@ pub(super) async fn dial(options: &ConnectOptions, attempt: Attempt) -> Result<I
             let unreachable = |error: io::Error| {
                 Error::transient(format!("connection to {}", options.address())).caused_by(error)
             };
-            let tcp = TcpStream::connect((host.as_str(), options.port)).await.map_err(unreachable)?;
-            tcp.set_nodelay(true).map_err(unreachable)?;
-            configure(&tcp, &options.keepalive).map_err(unreachable)?;
+            let tcp = connect_to(host, options.port).await.map_err(unreachable)?;
+            tcp.configure(|socket| configure(&socket, &options.keepalive)).map_err(unreachable)?;
             match attempt {
                 Attempt::Plain => Ok(Io::Tcp(tcp)),
                 Attempt::PreferTls | Attempt::Tls => negotiate(tcp, host, options, attempt).await,
@@ -128,7 +139,7 @@ pub(super) async fn dial(options: &ConnectOptions, attempt: Attempt) -> Result<I
 }
 
 /// Asks the server for TLS: <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>
-async fn negotiate(mut tcp: TcpStream, host: &str, options: &ConnectOptions, attempt: Attempt) -> Result<Io> {
+async fn negotiate(mut tcp: Socket, host: &str, options: &ConnectOptions, attempt: Attempt) -> Result<Io> {
     connect::install_crypto();
     let broken = || format!("TLS request to {}", options.address());
     framing::write_ssl_request(&mut tcp)
@@ -145,8 +156,20 @@ async fn negotiate(mut tcp: TcpStream, host: &str, options: &ConnectOptions, att
     }
 }
 
-fn configure(tcp: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
-    let socket = SockRef::from(tcp);
+/// The first address of the host that answers.
+async fn connect_to(host: &str, port: u16) -> io::Result<Socket> {
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match Socket::connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn configure(socket: &SockRef<'_>, keepalive: &Keepalive) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
     if keepalive.enabled {
         let probes = TcpKeepalive::new()
             .with_time(keepalive.idle)
@@ -188,10 +211,6 @@ pub mod simulated {
     }
 }
 
-fn deaf() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "the connection is not listened to")
-}
-
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -200,7 +219,6 @@ impl AsyncRead for Io {
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(feature = "simulation")]
             Io::Simulated(stream) => Pin::new(stream).poll_read(cx, buf),
-            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 }
@@ -213,7 +231,6 @@ impl AsyncWrite for Io {
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(feature = "simulation")]
             Io::Simulated(stream) => Pin::new(stream).poll_write(cx, buf),
-            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 
@@ -224,7 +241,6 @@ impl AsyncWrite for Io {
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(feature = "simulation")]
             Io::Simulated(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 
@@ -235,7 +251,6 @@ impl AsyncWrite for Io {
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(feature = "simulation")]
             Io::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Deaf(_) | Io::Lost => Poll::Ready(Err(deaf())),
         }
     }
 }

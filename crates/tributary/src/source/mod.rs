@@ -24,6 +24,7 @@ mod server;
 pub mod session;
 mod settings;
 pub mod slot;
+mod socket;
 pub mod sql;
 pub mod standby;
 mod startup;

@@ -22,11 +22,14 @@ pub(super) struct Pace {
     pause: usize,
     /// Another one that is tried at the moment.
     trial: Option<usize>,
+    /// One that was, and the bytes a second with it.
+    tried: Option<(usize, f64)>,
     /// Bytes a second with `pause`, when it was looked at last.
     rate: f64,
     epoch: Option<Epoch>,
-    /// Epochs until another pause is tried.
+    /// Epochs until another pause is tried, and how many there were to be: more after every trial in vain, since it costs as well.
     patience: u32,
+    patience_whole: u32,
     /// Whether that is a longer one.
     tries_longer: bool,
     resume: Option<Instant>,
@@ -47,9 +50,11 @@ impl Pace {
             is_late: false,
             pause: PAUSES.len() - 1,
             trial: None,
+            tried: None,
             rate: 0.0,
             epoch: None,
-            patience: PATIENCE,
+            patience: PATIENCE_MIN,
+            patience_whole: PATIENCE_MIN,
             tries_longer: false,
             resume: None,
         }
@@ -64,8 +69,23 @@ impl Pace {
     pub(super) fn set_late(&mut self, is_late: bool) {
         self.is_late = is_late && self.pauses;
         if !self.is_late {
-            (self.epoch, self.trial, self.resume) = (None, None, None);
+            (self.epoch, self.trial, self.tried, self.resume) = (None, None, None, None);
         }
+    }
+
+    /// Whether there are pauses at all at the moment.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// There was nothing to read. `false` if there is to be no pause either.
+    pub(super) fn rest(&mut self, now: Instant) -> bool {
+        let pause = PAUSES.get(self.trial.unwrap_or(self.pause)).copied().unwrap_or_default();
+        let rests = self.is_late && !pause.is_zero();
+        if rests {
+            self.resume = Some(now + pause);
+        }
+        rests
     }
 
     /// So many bytes were read.
@@ -83,38 +103,51 @@ impl Pace {
             self.epoch = Some(Epoch { since: now, bytes: 0 });
             self.judge(rate);
         }
-        let pause = PAUSES.get(self.trial.unwrap_or(self.pause)).copied().unwrap_or_default();
-        if bytes < SHORT_BYTES && !pause.is_zero() {
-            self.resume = Some(now + pause);
+        if bytes < SHORT_BYTES {
+            self.rest(now);
         }
     }
 
     /// A pause for which the server has to wait makes the stream slower; it is as long as it can be without that.
+    ///
+    /// Rates of so short a while differ by themselves, so another pause is compared with the usual one before it and after it.
     fn judge(&mut self, rate: f64) {
-        match self.trial.take() {
+        if let Some(trial) = self.trial.take() {
+            self.tried = Some((trial, rate));
+            return;
+        }
+        let before = std::mem::replace(&mut self.rate, rate);
+        match self.tried.take() {
             None => {
-                self.rate = rate;
                 self.patience = self.patience.saturating_sub(1);
                 if self.patience == 0 {
-                    self.patience = PATIENCE;
+                    self.patience = self.patience_whole;
                     let (shorter, longer) =
                         (self.pause.checked_sub(1), Some(self.pause + 1).filter(|at| *at < PAUSES.len()));
                     self.tries_longer = !self.tries_longer;
                     self.trial = if self.tries_longer { longer.or(shorter) } else { shorter.or(longer) };
                 }
             }
-            Some(trial) if trial < self.pause => {
-                if rate > self.rate * FASTER {
-                    (self.pause, self.rate) = (trial, rate);
-                    self.trial = trial.checked_sub(1);
+            Some((shorter, tried)) if shorter < self.pause => {
+                let is_better = tried > before.max(rate) * FASTER;
+                self.settle(shorter, tried, is_better);
+                if is_better {
+                    self.trial = shorter.checked_sub(1);
                 }
             }
-            Some(trial) => {
-                if rate * SLOWER > self.rate {
-                    (self.pause, self.rate) = (trial, rate);
-                }
-            }
+            Some((longer, tried)) => self.settle(longer, tried, tried * SLOWER > before.min(rate)),
         }
+    }
+
+    /// Ends a trial.
+    fn settle(&mut self, pause: usize, rate: f64, is_better: bool) {
+        if is_better {
+            (self.pause, self.rate) = (pause, rate);
+            self.patience_whole = PATIENCE_MIN;
+        } else {
+            self.patience_whole = (self.patience_whole * 2).min(PATIENCE_MAX);
+        }
+        self.patience = self.patience_whole;
     }
 }
 
@@ -135,7 +168,8 @@ const SHORT_BYTES: usize = 8 << 10;
 const EPOCH: Duration = Duration::from_millis(200);
 
 /// Epochs between two trials.
-const PATIENCE: u32 = 4;
+const PATIENCE_MIN: u32 = 3;
+const PATIENCE_MAX: u32 = 24;
 
 /// A shorter pause is better if the stream is so many times as fast with it.
 const FASTER: f64 = 1.1;

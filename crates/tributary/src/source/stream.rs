@@ -7,7 +7,7 @@
 //!
 //! The messages: <https://www.postgresql.org/docs/current/protocol-replication.html>
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use pgoutput::{Lsn, PgTimestamp};
@@ -75,6 +75,7 @@ pub struct Stream {
     flush: Lsn,
     status_interval: Duration,
     pace: Pace,
+    arrivals: Arrivals,
     ended: bool,
     /// What the server said last.
     said: Option<(ServerError, Instant)>,
@@ -93,6 +94,7 @@ impl Stream {
             flush: Lsn::ZERO,
             status_interval: start.status_interval,
             pace,
+            arrivals: Arrivals::default(),
             ended: false,
             said: None,
         }
@@ -100,12 +102,7 @@ impl Stream {
 
     /// Reads what is there, at least one byte, after a pause if the stream is late. Cancelled, it has read nothing.
     pub async fn fill(&mut self) -> Result<usize> {
-        if let Some(resume) = self.pace.resume() {
-            self.io.deafen().map_err(broken)?;
-            tokio::time::sleep_until(resume).await;
-        }
-        self.io.listen().map_err(broken)?;
-        match self.io.read_buf(self.frames.room()).await {
+        match self.read().await {
             Ok(0) if self.ended => Err(Error::transient("the stream has ended")),
             Ok(0) => Err(Error::transient("the server closed the connection")),
             Ok(bytes) => {
@@ -117,6 +114,28 @@ impl Stream {
                 Err(Error::transient("the server closed the connection"))
             }
             Err(error) => Err(broken(error)),
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        if !self.pace.is_late() {
+            return self.io.read_buf(self.frames.room()).await;
+        }
+        self.io.deafen()?;
+        if self.arrivals.are_small() {
+            self.io.limit_arrivals()?;
+        }
+        loop {
+            let resume = self.pace.resume();
+            if let Some(resume) = resume {
+                tokio::time::sleep_until(resume).await;
+            }
+            match self.io.read_arrived(self.frames.room()) {
+                Some(read) => return read,
+                None if resume.is_none() && self.pace.rest(Instant::now()) => {}
+                // Nothing came in a whole pause: it may be a while.
+                None => return self.io.read_buf(self.frames.room()).await,
+            }
         }
     }
 
@@ -137,6 +156,7 @@ impl Stream {
                 Some(frame) => self.control(&frame)?,
             }
         };
+        self.arrivals.note(body.len());
         parse_copy_data(self.frames.bytes(body)).map(Some)
     }
 
@@ -220,7 +240,6 @@ impl Stream {
     }
 
     async fn write_out(&mut self) -> Result<()> {
-        self.io.listen().map_err(broken)?;
         let timeout = tokio::time::timeout(WRITE_TIME_MAX, async {
             while !self.out.is_empty() {
                 let written = self.io.write(&self.out).await?;
@@ -271,6 +290,35 @@ impl Stream {
     }
 }
 
+/// How large messages are.
+#[derive(Debug, Default)]
+struct Arrivals {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Arrivals {
+    fn note(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Whether it pays that the server joins them; once in [`ARRIVALS`], which are then forgotten.
+    fn are_small(&mut self) -> bool {
+        let are_many = self.messages >= ARRIVALS;
+        let are_small = are_many && self.bytes / self.messages < SMALL_BYTES;
+        if are_many {
+            *self = Arrivals::default();
+        }
+        are_small
+    }
+}
+
+/// So many messages tell how large they are.
+const ARRIVALS: usize = 4096;
+/// Of a packet with more than this, the packet itself is no more most of what it costs.
+const SMALL_BYTES: usize = 512;
+
 /// The longest that [`Stream::stop`] waits for the server.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -280,7 +328,7 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// No more statuses are queued behind ones that could not be written.
 const OUT_BYTES_MAX: usize = 4 << 10;
 
-fn broken(error: std::io::Error) -> Error {
+fn broken(error: io::Error) -> Error {
     Error::transient("connection to the source").caused_by(error)
 }
 

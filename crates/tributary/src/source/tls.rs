@@ -24,7 +24,6 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use webpki::{
@@ -38,14 +37,15 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::options::{ConnectOptions, RootCertificates, SslMode};
+use super::socket::Socket;
 use crate::error::{Error, Result};
 
 /// Shakes hands over a connection on which the server agreed to TLS.
 pub(super) async fn handshake(
-    tcp: TcpStream,
+    tcp: Socket,
     host: &str,
     options: &ConnectOptions,
-) -> Result<TlsStream<TcpStream>> {
+) -> Result<TlsStream<Socket>> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| Error::config(format!("`{host}` is no host name or address")).caused_by(error))?;
     let connector = TlsConnector::from(Arc::new(client_config(options)?));
@@ -411,7 +411,7 @@ fn matches_pattern(pattern: &str, host: &str) -> bool {
 ///
 /// By the hash of the certificate's own signature, SHA-256 in place of MD5 and SHA-1. `None` if that signature has none
 /// (Ed25519): the standard leaves that open, and Postgres refuses to bind then.
-pub(super) fn end_point(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
+pub(super) fn end_point(stream: &TlsStream<Socket>) -> Option<Vec<u8>> {
     let (_, session) = stream.get_ref();
     end_point_of(session.peer_certificates()?.first()?)
 }

@@ -1,3 +1,4 @@
+use super::super::socket::Socket;
 use super::*;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,7 +25,7 @@ async fn pair() -> (Stream, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
-    (Stream::new(Io::Tcp(client), &start()), server)
+    (Stream::new(Io::Tcp(Socket::new(client)), &start()), server)
 }
 
 fn start() -> Start {
@@ -216,7 +217,7 @@ async fn t37_silence_is_no_error() {
     assert!(pop_after_fill(&mut stream).await.unwrap().starts_with("Wal"));
 }
 
-/// While it pauses, a stream does not listen to its socket.
+/// While it is late, a stream does not have its socket watched.
 #[tokio::test]
 async fn a_stream_that_pauses_writes_and_notices_the_end() {
     let (mut stream, mut server) = pair().await;
