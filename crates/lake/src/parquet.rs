@@ -28,8 +28,8 @@ mod sample;
 #[derive(Debug)]
 pub struct Encoder {
     writer: ArrowWriter<Parts>,
-    /// What the codecs of all columns hold while a row group is open.
-    codec_bytes: usize,
+    /// What the codecs of all columns hold while a row group is open: each by itself, and for pages.
+    codec_bytes: (usize, usize),
     row_group_bytes: usize,
 }
 
@@ -58,13 +58,12 @@ impl Encoder {
         let columns = schema.flattened_fields().len();
         let row_group_bytes = ROW_GROUP_BYTES.max(columns * COLUMN_CHUNK_BYTES);
         let choices = Choices::of(first, row_group_bytes);
-        let codec_bytes = (columns - schema.fields().len()) * codec_bytes(NESTED_PAGE_BYTES)
-            + choices.columns.iter().map(|choice| codec_bytes(choice.page_bytes)).sum::<usize>();
+        let page_bytes = choices.columns.iter().map(|choice| choice.page_bytes).sum();
         let options = ArrowWriterOptions::new()
             .with_properties(choices.properties(table, schema_id)?)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Parts::new(part_bytes), schema, options)?;
-        Ok(Encoder { writer, codec_bytes, row_group_bytes })
+        Ok(Encoder { writer, codec_bytes: (columns * CODEC_BYTES, page_bytes), row_group_bytes })
     }
 
     /// Encodes a batch; ends the row group once it is as large as scans like it.
@@ -82,8 +81,11 @@ impl Encoder {
 
     /// Memory held by the row group that is open and by bytes that nobody took yet.
     pub fn memory_bytes(&self) -> usize {
-        let codec_bytes = if self.writer.in_progress_rows() > 0 { self.codec_bytes } else { 0 };
-        self.writer.memory_size() + codec_bytes + self.writer.inner().memory_bytes()
+        let written = self.writer.memory_size();
+        // A codec touches no more than as much as a page has that it met.
+        let (codecs, pages) = self.codec_bytes;
+        let codec_bytes = if self.writer.in_progress_rows() > 0 { codecs + pages.min(written) } else { 0 };
+        written + codec_bytes + self.writer.inner().memory_bytes()
     }
 
     /// The size that the file would have about now.
@@ -238,16 +240,11 @@ impl Choices {
     }
 }
 
-/// What zstd keeps for a column, most of it in proportion to its pages; the writer does not count it.
-fn codec_bytes(page_bytes: usize) -> usize {
-    CODEC_BYTES + page_bytes
-}
-
 /// Numbers of rows, and numbers that come in runs, of which zstd makes as little as a dictionary would, without a look into it for every row.
 const PLAIN_COLUMNS: [&str; 4] = ["_cdc_lsn", "_cdc_seq", "_cdc_commit_ts", "_cdc_xid"];
 /// Level 1 compresses change logs within a few percent of level 3 at twice the speed.
 const ZSTD_LEVEL: i32 = 1;
-/// Without its pages.
+/// What zstd keeps for a column, apart from its pages; the writer does not count it.
 const CODEC_BYTES: usize = 32 << 10;
 /// A row group ends at this encoded size: large enough for scans, and small enough that it fits the budget twice, since it is written out while
 /// the next one begins.
@@ -336,5 +333,27 @@ mod tests {
                 .collect();
             assert_eq!(all_by_dictionary, expected, "{distinct} distinct values");
         }
+    }
+
+    /// A hundred columns hold little each; a column that is most of the row has large pages.
+    #[test]
+    fn pages_are_as_large_as_what_a_column_has() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+        let texts: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..1_000).map(|n| format!("{n:01000}"))));
+        let mut columns: Vec<(String, ArrayRef)> =
+            (0..100).map(|n| (format!("c{n}"), Arc::clone(&numbers))).collect();
+        columns.push(("doc".to_owned(), texts));
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let pages = |batch: &RecordBatch| -> Vec<usize> {
+            Choices::of(batch, ROW_GROUP_BYTES).columns.iter().map(|choice| choice.page_bytes).collect()
+        };
+        let wide = pages(&batch);
+        assert!(wide[..100].iter().all(|bytes| *bytes == PAGE_BYTES_MIN), "{wide:?}");
+        assert_eq!(wide[100], PAGE_BYTES_MAX);
+        // Of no rows nothing is known, and lists have no size of their own.
+        assert!(
+            pages(&batch.slice(0, 0)).iter().all(|bytes| (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(bytes))
+        );
     }
 }

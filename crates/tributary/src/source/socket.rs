@@ -234,4 +234,25 @@ mod tests {
         writing.await.unwrap().unwrap();
         assert!(received.iter().all(|byte| *byte == 7));
     }
+
+    #[tokio::test]
+    async fn only_what_a_peer_nearby_sends_is_limited() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
+        for (is_near, socket) in [(true, Socket { is_near: true, ..near }), (false, pair().await.0)] {
+            let buffer = || {
+                let mut bytes = 0;
+                socket.configure(|socket| socket.recv_buffer_size().map(|size| bytes = size)).unwrap();
+                bytes
+            };
+            let before = buffer();
+            socket.limit_arrivals().unwrap();
+            assert_eq!(is_near, buffer() != before, "{before} and {}", buffer());
+            assert!(
+                !is_near || (NEAR_BUFFER_BYTES..=2 * NEAR_BUFFER_BYTES).contains(&buffer()),
+                "{}",
+                buffer()
+            );
+        }
+    }
 }

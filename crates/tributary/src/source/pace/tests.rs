@@ -80,3 +80,36 @@ fn a_pause_is_judged_by_reads_in_large_rows_too() {
     }
     assert!(PAUSES[pace.pause] <= Duration::from_millis(1), "{:?}", PAUSES[pace.pause]);
 }
+
+/// A while that is fast by chance, and is over before the next one, does not make pauses short.
+#[test]
+fn a_burst_is_no_reason_for_shorter_pauses() {
+    let mut pace = Pace::new(true);
+    pace.set_late(true);
+    let mut now = Instant::now();
+    for epoch in 0..200 {
+        // Every trial happens to meet a burst, which goes on for as long again.
+        let bytes = if pace.trial.is_some() || pace.tried.is_some() { 4_000 } else { 1_000 };
+        let end = now + EPOCH;
+        while now < end {
+            now = pace.resume().unwrap_or(now) + Duration::from_micros(50);
+            pace.note(bytes, now);
+        }
+        assert_eq!(PAUSES[pace.pause], Duration::from_millis(20), "in epoch {epoch}");
+    }
+}
+
+#[test]
+fn trials_in_vain_become_rare() {
+    let mut pace = Pace::new(true);
+    pace.set_late(true);
+    let (mut now, mut trials) = (Instant::now(), 0);
+    for _ in 0..2_000 {
+        let was_trial = pace.trial.is_some();
+        now += EPOCH;
+        pace.note(1_000, now);
+        trials += u32::from(pace.trial.is_some() && !was_trial);
+    }
+    // Of three and a half minutes; every fourth epoch otherwise.
+    assert!((50..120).contains(&trials), "{trials}");
+}

@@ -239,6 +239,17 @@ async fn a_stream_that_pauses_writes_and_notices_the_end() {
     assert!(error.to_string().contains("closed"), "{error}");
 }
 
+#[test]
+fn many_messages_tell_whether_they_are_small() {
+    let mut arrivals = Arrivals::default();
+    for (bytes, are_small) in [(100, true), (2_000, false), (100, true)] {
+        (1..ARRIVALS).for_each(|_| arrivals.note(bytes));
+        assert!(!arrivals.are_small(), "too few are no sign");
+        arrivals.note(bytes);
+        assert_eq!(arrivals.are_small(), are_small, "of {bytes} bytes");
+    }
+}
+
 /// What a real server sent, as far as it fits some kilobytes, with keepalives between.
 fn recorded() -> Vec<Vec<u8>> {
     let transcript = include_str!("../../../../pgoutput/transcripts/postgres-15.txt");
