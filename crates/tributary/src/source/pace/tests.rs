@@ -86,16 +86,16 @@ fn a_pause_is_judged_by_reads_in_large_rows_too() {
 fn a_burst_is_no_reason_for_shorter_pauses() {
     let mut pace = Pace::new(true);
     pace.set_late(true);
-    let mut now = Instant::now();
-    for epoch in 0..200 {
-        // Every trial happens to meet a burst, which goes on for as long again.
-        let bytes = if pace.trial.is_some() || pace.tried.is_some() { 4_000 } else { 1_000 };
-        let end = now + EPOCH;
-        while now < end {
-            now = pace.resume().unwrap_or(now) + Duration::from_micros(50);
-            pace.note(bytes, now);
-        }
-        assert_eq!(PAUSES[pace.pause], Duration::from_millis(20), "in epoch {epoch}");
+    let begun = Instant::now();
+    let mut now = begun;
+    while now < begun + Duration::from_secs(40) {
+        let until = pace.resume().unwrap_or(now) + Duration::from_micros(50);
+        // Bytes a millisecond. Every trial happens to meet a burst, which goes on for as long again.
+        let rate = if pace.trial.is_some() || pace.tried.is_some() { 200 } else { 50 };
+        let millis = usize::try_from((until - now).as_micros()).unwrap() / 1_000;
+        now = until;
+        pace.note(millis * rate, now);
+        assert_eq!(PAUSES[pace.pause], Duration::from_millis(20), "after {:?}", now - begun);
     }
 }
 
