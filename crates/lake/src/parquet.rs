@@ -30,6 +30,8 @@ pub struct Encoder {
     writer: ArrowWriter<Parts>,
     /// What the codecs of all columns hold while a row group is open: each by itself, and for pages.
     codec_bytes: (usize, usize),
+    /// The most that the writer held since the row group was begun.
+    peak_bytes: usize,
     row_group_bytes: usize,
 }
 
@@ -63,12 +65,19 @@ impl Encoder {
             .with_properties(choices.properties(table, schema_id)?)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Parts::new(part_bytes), schema, options)?;
-        Ok(Encoder { writer, codec_bytes: (columns * CODEC_BYTES, page_bytes), row_group_bytes })
+        Ok(Encoder {
+            writer,
+            codec_bytes: (columns * CODEC_BYTES, page_bytes),
+            peak_bytes: 0,
+            row_group_bytes,
+        })
     }
 
     /// Encodes a batch; ends the row group once it is as large as scans like it.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         self.writer.write(batch)?;
+        // What a batch brought has gone through pages at the latest once it is compressed.
+        self.peak_bytes = self.peak_bytes.max(self.writer.memory_size()).max(batch.get_array_memory_size());
         if self.writer.in_progress_size() >= self.row_group_bytes { self.flush() } else { Ok(()) }
     }
 
@@ -76,15 +85,17 @@ impl Encoder {
     pub fn flush(&mut self) -> Result<(), ParquetError> {
         let size = self.writer.in_progress_size();
         self.writer.inner_mut().expect(size + size / 64);
+        self.peak_bytes = 0;
         self.writer.flush()
     }
 
     /// Memory held by the row group that is open and by bytes that nobody took yet.
     pub fn memory_bytes(&self) -> usize {
         let written = self.writer.memory_size();
-        // A codec touches no more than as much as a page has that it met.
+        // A codec touches no more than as much as a page has that it met, and keeps that.
         let (codecs, pages) = self.codec_bytes;
-        let codec_bytes = if self.writer.in_progress_rows() > 0 { codecs + pages.min(written) } else { 0 };
+        let met = self.peak_bytes.max(written);
+        let codec_bytes = if self.writer.in_progress_rows() > 0 { codecs + pages.min(met) } else { 0 };
         written + codec_bytes + self.writer.inner().memory_bytes()
     }
 

@@ -27,11 +27,18 @@ fn sample(column: &dyn Array) -> Sample {
     match column.data_type() {
         DataType::Utf8 => {
             let texts = column.as_string::<i32>();
-            look(column, texts.value_data().len(), |row| Some(texts.value(row).as_bytes()))
+            look(column, length(texts.value_offsets()), |row| Some(texts.value(row).as_bytes()))
         }
         DataType::Binary => {
             let texts = column.as_binary::<i32>();
-            look(column, texts.value_data().len(), |row| Some(texts.value(row)))
+            look(column, length(texts.value_offsets()), |row| Some(texts.value(row)))
+        }
+        // Too small to be a matter of size, and of two values.
+        DataType::Boolean => Sample { value_bytes: Some(1), is_diverse: false },
+        DataType::FixedSizeBinary(_) => {
+            let values = column.as_fixed_size_binary();
+            let width = usize::try_from(values.value_length()).ok();
+            Sample { value_bytes: width, ..look(column, 0, |row| Some(values.value(row))) }
         }
         data_type => {
             let Some(width) = data_type.primitive_width() else { return Sample::default() };
@@ -40,6 +47,14 @@ fn sample(column: &dyn Array) -> Sample {
             let value = |row: usize| values.get((data.offset() + row) * width..)?.get(..width);
             Sample { value_bytes: Some(width), ..look(column, 0, value) }
         }
+    }
+}
+
+/// Of all texts together, of which an array may be a part.
+fn length(offsets: &[i32]) -> usize {
+    match (offsets.first(), offsets.last()) {
+        (Some(first), Some(last)) => usize::try_from(last - first).unwrap_or(0),
+        _ => 0,
     }
 }
 

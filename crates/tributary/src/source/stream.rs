@@ -118,6 +118,8 @@ impl Stream {
     }
 
     async fn read(&mut self) -> io::Result<usize> {
+        // A deaf socket that always has something never waits, and would leave nothing to others on this thread.
+        tokio::task::consume_budget().await;
         if !self.pace.is_late() {
             return self.io.read_buf(self.frames.room()).await;
         }
