@@ -94,8 +94,8 @@ impl Encoder {
         let written = self.writer.memory_size();
         // A codec touches no more than as much as a page has that it met, and keeps that.
         let (codecs, pages) = self.codec_bytes;
-        let met = self.peak_bytes.max(written);
-        let codec_bytes = if self.writer.in_progress_rows() > 0 { codecs + pages.min(met) } else { 0 };
+        let codec_bytes =
+            if self.writer.in_progress_rows() > 0 { codecs + pages.min(self.peak_bytes) } else { 0 };
         written + codec_bytes + self.writer.inner().memory_bytes()
     }
 

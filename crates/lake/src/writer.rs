@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use pgoutput::Lsn;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -82,8 +81,6 @@ pub struct FileSpec {
     pub path: String,
     /// The version of its schema.
     pub schema_id: u32,
-    /// That schema in Arrow, metadata columns first.
-    pub schema: SchemaRef,
     /// Where its rows lie.
     pub layout: Layout,
 }

@@ -239,7 +239,6 @@ impl Buffers {
             relation: table.oid.0,
             path: self.paths.of(table),
             schema_id: schema.id,
-            schema: schema.arrow(),
             layout,
         })
     }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::*;
 use crate::gauge::Use;
@@ -48,14 +48,7 @@ fn schema() -> SchemaRef {
 }
 
 pub(crate) fn spec(layout: Layout) -> FileSpec {
-    FileSpec {
-        table: "public.t".to_owned(),
-        relation: 7,
-        path: "public/t".to_owned(),
-        schema_id: 1,
-        schema: schema(),
-        layout,
-    }
+    FileSpec { table: "public.t".to_owned(), relation: 7, path: "public/t".to_owned(), schema_id: 1, layout }
 }
 
 pub(crate) fn rows(gauge: &Arc<Gauge>, lsn: i64, count: i64, note_bytes: usize) -> Rows {

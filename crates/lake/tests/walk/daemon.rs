@@ -356,7 +356,6 @@ fn spec(table: usize) -> FileSpec {
         relation: oid(table),
         path: format!("public/t{table}"),
         schema_id: 1,
-        schema: schema(),
         layout: Layout::Hour(Hour { hour: 1 }),
     }
 }

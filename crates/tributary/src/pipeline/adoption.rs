@@ -119,7 +119,6 @@ fn file_spec(layouts: &Layouts, relation: u32, table: &TableState, schema: &Tabl
         relation,
         path: table.path.clone(),
         schema_id: table.schema_id,
-        schema: schema.arrow(),
         layout,
     })
 }
