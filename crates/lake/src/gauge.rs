@@ -31,6 +31,8 @@ pub enum Use {
 #[derive(Debug)]
 pub struct Gauge {
     budget: usize,
+    /// What may wait for the encoders.
+    ahead: usize,
     buffers: AtomicUsize,
     waiting: AtomicUsize,
     encoders: AtomicUsize,
@@ -42,8 +44,11 @@ pub struct Gauge {
 impl Gauge {
     /// A gauge with a budget in bytes.
     pub fn new(budget: usize) -> Arc<Gauge> {
+        // A batch for each encoder and one more keep them all busy; what is read further ahead of them only fills the budget, and caches.
+        let batches = (ambient::parallelism() + 1) * BATCH_BYTES;
         Arc::new(Gauge {
             budget,
+            ahead: batches.min(budget / 8),
             buffers: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             encoders: AtomicUsize::new(0),
@@ -65,12 +70,9 @@ impl Gauge {
         self.used() < self.budget / 2
     }
 
-    /// Whether the encoders have little to do for the stream. A batch for each of them and one more keep them all busy; what is read further
-    /// ahead of them only fills the budget, and caches.
+    /// Whether the encoders have little to do for the stream.
     pub fn encoders_keep_up(&self) -> bool {
-        let batches = (ambient::parallelism() + 1) * BATCH_BYTES;
-        let ahead = (self.budget / 32).max(batches.min(self.budget / 8));
-        self.used_for(Use::Waiting) <= ahead
+        self.used_for(Use::Waiting) <= self.ahead
     }
 
     /// Whether memory should be given back before there is no room any more.
@@ -151,8 +153,8 @@ impl Drop for Reservation {
     }
 }
 
-/// Bytes after which a batch is handed to its encoder, whatever its rows.
-pub const BATCH_BYTES: usize = 4 << 20;
+/// Bytes after which a batch is handed to its encoder, whatever its rows: small enough that caches still have some of it.
+pub const BATCH_BYTES: usize = 2 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -173,8 +175,9 @@ mod tests {
 
     #[test]
     fn what_waits_for_encoders_is_bounded_apart() {
-        // Of a small budget an eighth, of a large one a 32nd: in between it is batches.
-        for (budget, ahead) in [(16 << 20, 2 << 20), (64 << 30, 2 << 30)] {
+        // Of a small budget an eighth, of a large one a batch for each encoder and one more.
+        let batches = (ambient::parallelism() + 1) * BATCH_BYTES;
+        for (budget, ahead) in [(8 << 20, 1 << 20), (64 << 30, batches)] {
             let gauge = Gauge::new(budget);
             let _read_by_a_snapshot = gauge.reserve(Use::Buffers, budget / 4);
             let mut waiting = gauge.reserve(Use::Waiting, ahead);

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -20,8 +21,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 
+use self::pages::InBlocks;
 use self::sample::samples;
 
+mod pages;
 mod sample;
 
 /// Encodes one file; encoded bytes are taken out as they come.
@@ -63,6 +66,7 @@ impl Encoder {
         let page_bytes = choices.columns.iter().map(|choice| choice.page_bytes).sum();
         let options = ArrowWriterOptions::new()
             .with_properties(choices.properties(table, schema_id)?)
+            .with_page_store_factory(Arc::new(InBlocks))
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Parts::new(part_bytes), schema, options)?;
         Ok(Encoder {
@@ -282,8 +286,6 @@ const WRITE_BATCH_ROWS: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use ::parquet::basic::Encoding;
     use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
     use arrow::array::{ArrayRef, Int64Array, StringArray};

@@ -20,7 +20,7 @@ use pgoutput::{Cell, Lsn, OldTuple};
 
 use self::sparse::{SPARSE_ROW_BYTES, Sparse, Texts};
 use crate::change::{Change, Image, Plan, TxStamp};
-use crate::columns::{ColumnBuilder, Landed, Refusal, reserve};
+use crate::columns::{ColumnBuilder, Landed, Refusal, reserve, room};
 use crate::schema::{Column, METADATA_COLUMNS, TableSchema, UTC};
 use crate::types::Loss;
 
@@ -32,6 +32,8 @@ pub struct BatchBuilder {
     columns: Vec<ColumnBuilder>,
     rows: usize,
     bytes: usize,
+    /// What there is room for since the last batch, in bytes.
+    room_bytes: usize,
     /// What every row takes: values, offsets and validity of all columns.
     row_bytes: usize,
     lsn_range: Option<(Lsn, Lsn)>,
@@ -84,6 +86,7 @@ impl BatchBuilder {
             columns,
             rows: 0,
             bytes: 0,
+            room_bytes: 0,
             row_bytes: Metadata::ROW_BYTES
                 + before.as_ref().map_or(0, |_| Before::ROW_BYTES)
                 + row_bits.div_ceil(8),
@@ -148,15 +151,18 @@ impl BatchBuilder {
 
     /// The batch, and an empty builder in its place.
     pub fn finish(&mut self) -> Result<RecordBatch, CellError> {
-        self.finish_with(ColumnBuilder::finish)
+        let batch = self.finish_with(ColumnBuilder::finish)?;
+        self.room_bytes = 0;
+        Ok(batch)
     }
 
     /// The batch, and in its place an empty builder with room for as much again: as many rows are about to come.
     pub fn finish_full(&mut self) -> Result<RecordBatch, CellError> {
-        let rows = self.rows;
+        let (rows, bytes) = (self.rows, self.bytes);
         let batch = self.finish_with(ColumnBuilder::finish_full)?;
-        self.metadata.ops.reserve_exact(rows);
-        self.metadata.seqs.reserve_exact(rows);
+        self.metadata.ops.reserve_exact(room(rows));
+        self.metadata.seqs.reserve_exact(room(rows));
+        self.room_bytes = room(bytes);
         Ok(batch)
     }
 
@@ -191,6 +197,11 @@ impl BatchBuilder {
     /// Bytes of heap that its rows hold, estimated: values, offsets and validity.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of heap that it holds, estimated: its rows, or the room for them.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.max(self.room_bytes)
     }
 
     /// The least and the greatest commit LSN of its rows.

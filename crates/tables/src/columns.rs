@@ -344,51 +344,36 @@ impl ColumnBuilder {
         }
     }
 
-    /// The column, and in its place a builder with room for as much again, where growing would cost.
+    /// The column, and in its place a builder with room for as much again and a little more, where growing would cost.
     pub(crate) fn finish_full(&mut self) -> Result<ArrayRef, ArrowError> {
-        match self {
-            ColumnBuilder::Int2(builder) | ColumnBuilder::Int4(builder) => {
-                let array = builder.finish();
-                *builder = Int32Builder::with_capacity(array.len());
-                Ok(Arc::new(array))
-            }
-            ColumnBuilder::Int8(builder) | ColumnBuilder::Oid(builder) => {
-                let array = builder.finish();
-                *builder = Int64Builder::with_capacity(array.len());
-                Ok(Arc::new(array))
-            }
-            ColumnBuilder::Float8(builder) => {
-                let array = builder.finish();
-                *builder = Float64Builder::with_capacity(array.len());
-                Ok(Arc::new(array))
-            }
+        Ok(match self {
+            ColumnBuilder::Int2(builder) | ColumnBuilder::Int4(builder) => refill(builder),
+            ColumnBuilder::Int8(builder) | ColumnBuilder::Oid(builder) => refill(builder),
+            ColumnBuilder::Float4(builder) => refill(builder),
+            ColumnBuilder::Float8(builder) => refill(builder),
+            ColumnBuilder::Decimal { builder, .. } => refill(builder),
+            ColumnBuilder::Date(builder, _) => refill(builder),
+            ColumnBuilder::Timestamp(builder, _) | ColumnBuilder::Timestamptz(builder, _) => refill(builder),
             ColumnBuilder::NumericText(builder)
             | ColumnBuilder::Text(builder)
             | ColumnBuilder::Jsonb(builder)
             | ColumnBuilder::Time(builder)
             | ColumnBuilder::Uuid(builder) => {
                 let array = builder.finish()?;
-                *builder =
-                    TextBuilder::with_capacity(array.len(), array.value_data().len().min(ROOM_BYTES_MAX));
-                Ok(Arc::new(array))
+                *builder = TextBuilder::with_capacity(room(array.len()), room(array.value_data().len()));
+                Arc::new(array)
             }
             ColumnBuilder::Bytea(builder) => {
                 let array = builder.finish();
-                *builder =
-                    BinaryBuilder::with_capacity(array.len(), array.value_data().len().min(ROOM_BYTES_MAX));
-                Ok(Arc::new(array))
+                *builder = BinaryBuilder::with_capacity(room(array.len()), room(array.value_data().len()));
+                Arc::new(array)
             }
-            // Small, or with a type of their own, which a new builder would have to be told.
+            // Small, or of parts.
             ColumnBuilder::Bool(_)
-            | ColumnBuilder::Float4(_)
-            | ColumnBuilder::Decimal { .. }
-            | ColumnBuilder::Date(..)
-            | ColumnBuilder::Timestamp(..)
-            | ColumnBuilder::Timestamptz(..)
             | ColumnBuilder::Array(_)
             | ColumnBuilder::Rendered(_)
-            | ColumnBuilder::Shaped(_) => self.finish(),
-        }
+            | ColumnBuilder::Shaped(_) => return self.finish(),
+        })
     }
 
     /// The column, and an empty builder in its place.
@@ -417,8 +402,20 @@ impl ColumnBuilder {
     }
 }
 
-/// What one column keeps room for: more than that was a large value, not many of them.
-const ROOM_BYTES_MAX: usize = 4 << 20;
+/// The column, and in its place an empty one of the same type with room.
+fn refill<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>) -> ArrayRef {
+    let array = builder.finish();
+    *builder = PrimitiveBuilder::with_capacity(room(array.len())).with_data_type(array.data_type().clone());
+    Arc::new(array)
+}
+
+/// Room for as much again, and for the little more that one batch has than another: a buffer that is full by a single value would be twice as large.
+pub(crate) fn room(filled: usize) -> usize {
+    (filled + filled / 16).min(ROOM_MAX)
+}
+
+/// Rows or bytes that one column keeps room for: more than that was a large value, not many of them.
+const ROOM_MAX: usize = 4 << 20;
 
 /// A column of text. What goes in is checked to be text one by one, which says where a wrong one is; most are ASCII, which is seen fast.
 pub(crate) struct TextBuilder {

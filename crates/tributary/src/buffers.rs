@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use lake::gauge::{BATCH_BYTES, Gauge, Reservation, Use};
 use lake::layout::{self, Hour};
 use lake::log::{Event, State};
@@ -31,6 +32,9 @@ struct BufferKey {
     schema_id: u32,
     hour: Hour,
 }
+
+/// How a builder gives up its rows: it keeps room for as many again, or none.
+type Finish = fn(&mut BatchBuilder) -> Result<RecordBatch, CellError>;
 
 /// The rows of one file that are not handed to the lake yet.
 struct Buffer {
@@ -127,7 +131,7 @@ impl Buffers {
         let Some(buffer) = self.buffers.get_mut(position) else {
             return Err(Error::bug("a buffer is indexed and not there"));
         };
-        let before = buffer.builder.bytes();
+        let before = buffer.builder.held_bytes();
         let appended = buffer.builder.append(stamp, change).map_err(|error| {
             if matches!(error, CellError::NoBinaryReader { .. }) {
                 self.wants_text = true;
@@ -139,7 +143,7 @@ impl Buffers {
             unreadable(change, stamp, error)
         })?;
         buffer.note(stamp, change.op);
-        self.held += buffer.builder.bytes().saturating_sub(before);
+        self.held += buffer.builder.held_bytes().saturating_sub(before);
         if appended.raw_cells > 0 {
             let columns = &change.plan.schema.columns;
             for Lossy { column, loss, cells } in buffer.builder.take_losses() {
@@ -162,7 +166,7 @@ impl Buffers {
     /// Gives such builders to their encoders.
     pub fn hand_over_full(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<()> {
         while let Some(position) = self.full.pop() {
-            self.hand_over(position, writer, tables)?;
+            self.hand_over(position, writer, tables, BatchBuilder::finish_full)?;
         }
         Ok(())
     }
@@ -188,7 +192,7 @@ impl Buffers {
             .buffers
             .iter()
             .enumerate()
-            .map(|(position, buffer)| (buffer.builder.bytes(), position))
+            .map(|(position, buffer)| (buffer.builder.held_bytes(), position))
             .collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         let mut excess = sizes.iter().map(|(bytes, _)| bytes).sum::<usize>() / 2;
@@ -196,7 +200,7 @@ impl Buffers {
             if excess == 0 || bytes == 0 {
                 break;
             }
-            self.hand_over(position, writer, tables)?;
+            self.hand_over(position, writer, tables, BatchBuilder::finish)?;
             excess = excess.saturating_sub(bytes);
         }
         Ok(())
@@ -251,7 +255,7 @@ impl Buffers {
     /// Ends the open cut: every row goes to its file, and the files to the caller.
     pub fn seal(&mut self, writer: &mut Writer, tables: &[Table]) -> Result<Vec<OpenFile>> {
         for position in 0..self.buffers.len() {
-            self.hand_over(position, writer, tables)?;
+            self.hand_over(position, writer, tables, BatchBuilder::finish)?;
         }
         self.index.clear();
         self.full.clear();
@@ -311,9 +315,17 @@ impl Buffers {
         position
     }
 
-    fn hand_over(&mut self, position: usize, writer: &mut Writer, tables: &[Table]) -> Result<()> {
+    fn hand_over(
+        &mut self,
+        position: usize,
+        writer: &mut Writer,
+        tables: &[Table],
+        finish: Finish,
+    ) -> Result<()> {
         let Some(buffer) = self.buffers.get(position) else { return Ok(()) };
-        let Some(lsn_range) = buffer.builder.lsn_range() else { return Ok(()) };
+        let Some(lsn_range) = buffer.builder.lsn_range() else {
+            return self.give_room_back(position, tables);
+        };
         let by_values = (buffer.table, buffer.schema.id);
         if buffer.file.is_none() && !self.by_values.contains_key(&by_values) {
             let Some(table) = table_of(tables, buffer.table) else {
@@ -331,13 +343,13 @@ impl Buffers {
             }
         }
         let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
-        let bytes = buffer.builder.bytes();
-        self.held = self.held.saturating_sub(bytes);
-        self.reservation.resize(self.held);
+        let before = buffer.builder.held_bytes();
         let not_inserts = buffer.not_inserts();
-        let rows = buffer.take(lsn_range, &self.gauge).map_err(|error| {
-            Error::bug(format!("{}: a batch cannot be built", name_of(tables, buffer.table))).caused_by(error)
-        })?;
+        let rows = buffer
+            .take(finish, lsn_range, &self.gauge)
+            .map_err(|error| unbuildable(tables, buffer.table, error))?;
+        self.held = self.held.saturating_sub(before) + buffer.builder.held_bytes();
+        self.reservation.resize(self.held);
         if let Some(file) = &buffer.file {
             file.write(rows);
         } else if let Some(file) = self.by_values.get(&by_values) {
@@ -348,6 +360,22 @@ impl Buffers {
         }
         Ok(())
     }
+
+    /// Gives up what a builder without rows keeps room for.
+    fn give_room_back(&mut self, position: usize, tables: &[Table]) -> Result<()> {
+        let Some(buffer) = self.buffers.get_mut(position) else { return Ok(()) };
+        let room = buffer.builder.held_bytes();
+        if room > 0 {
+            buffer.builder.finish().map_err(|error| unbuildable(tables, buffer.table, error))?;
+            self.held = self.held.saturating_sub(room);
+            self.reservation.resize(self.held);
+        }
+        Ok(())
+    }
+}
+
+fn unbuildable(tables: &[Table], table: TableIndex, error: CellError) -> Error {
+    Error::bug(format!("{}: a batch cannot be built", name_of(tables, table))).caused_by(error)
 }
 
 impl Buffer {
@@ -367,9 +395,9 @@ impl Buffer {
         counted.map(|(_, count)| count).sum()
     }
 
-    fn take(&mut self, lsn_range: (Lsn, Lsn), gauge: &Arc<Gauge>) -> Result<Rows, CellError> {
+    fn take(&mut self, finish: Finish, lsn_range: (Lsn, Lsn), gauge: &Arc<Gauge>) -> Result<Rows, CellError> {
         let ops = Op::ALL.iter().zip(self.ops).map(|(op, count)| (op.as_str(), count)).collect();
-        let batch = self.builder.finish()?;
+        let batch = finish(&mut self.builder)?;
         // By capacity: a buffer that grew by doubling holds up to twice its bytes.
         let reservation = gauge.reserve(Use::Waiting, batch.get_array_memory_size());
         let rows = Rows { batch, lsn_range, ts_range: self.ts_range, ops, reservation };

@@ -36,7 +36,7 @@ fn hashes_are_those_of_the_specification() {
         (Arc::new(TimestampMicrosecondArray::from(vec![INSTANT + 1])), -1_207_196_810),
         (Arc::new(TimestampMicrosecondArray::from(vec![INSTANT]).with_timezone("UTC")), -2_047_944_441),
         (Arc::new(StringArray::from(vec!["iceberg"])), 1_210_000_089),
-        (Arc::new(FixedSizeBinaryArray::from(vec![&uuid])), 1_488_055_340),
+        (Arc::new(FixedSizeBinaryArray::try_from(vec![&uuid]).unwrap()), 1_488_055_340),
         (Arc::new(BinaryArray::from(vec![bytes])), -188_683_207),
     ];
     for (column, hash) in cases {

@@ -406,7 +406,7 @@ impl Reader {
             Ok(())
         };
         let drained = reading.drain(append);
-        open.reservation.resize(open.builder.bytes());
+        open.reservation.resize(open.builder.held_bytes());
         match drained {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == crate::error::Kind::Definite => {
@@ -487,7 +487,7 @@ impl TaskFile {
         let Some((lsn, _)) = self.builder.lsn_range() else { return Ok(()) };
         let batch = finish(&mut self.builder)
             .map_err(|error| Error::bug("a batch of a snapshot cannot be built").caused_by(error))?;
-        self.reservation.resize(0);
+        self.reservation.resize(self.builder.held_bytes());
         let op = Op::Row.as_str();
         self.file.write(Rows::alike(batch, lsn, self.time_unix_micros, op, &self.gauge));
         Ok(())
