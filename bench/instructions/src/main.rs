@@ -161,7 +161,7 @@ fn add(
     let builder = builder.get_or_insert_with(|| BatchBuilder::new(Arc::clone(&change.plan.schema)));
     builder.append(stamp, change)?;
     let is_full = builder.rows() >= BATCH_ROWS || builder.bytes() >= BATCH_BYTES;
-    Ok(if is_full { Some(builder.finish()?) } else { None })
+    Ok(if is_full { Some(builder.finish_full()?) } else { None })
 }
 
 /// When the daemon hands a batch to its encoder.

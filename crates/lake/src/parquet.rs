@@ -263,7 +263,7 @@ const ZSTD_LEVEL: i32 = 1;
 const CODEC_BYTES: usize = 32 << 10;
 /// A row group ends at this encoded size: large enough for scans, and small enough that it fits the budget twice, since it is written out while
 /// the next one begins.
-const ROW_GROUP_BYTES: usize = 12 << 20;
+const ROW_GROUP_BYTES: usize = 10 << 20;
 /// And with no less than this of each column on average: of 1,600 columns few rows would be in it otherwise.
 const COLUMN_CHUNK_BYTES: usize = 32 << 10;
 /// No row group has more rows, so that row numbers in it stay small.
@@ -281,14 +281,15 @@ const CHUNK_PAGES: usize = 8;
 const DICTIONARY_BYTES: usize = 16 << 10;
 /// The same for texts, whose dictionary saves more.
 const TEXT_DICTIONARY_BYTES: usize = 64 << 10;
-/// The encoder looks at page limits only between such slices: few rows, so that megabyte cells do not pile up in one page.
+/// Of a column with NULLs the encoder looks at page limits only between such slices: few rows, so that megabyte cells do not pile up in one page.
+/// Columns without are cut by bytes, so that a page is less than twice as large as its limit.
 const WRITE_BATCH_ROWS: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use ::parquet::basic::Encoding;
+    use ::parquet::basic::{ColumnOrder, Encoding};
     use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Float32Array, Float64Array, Int64Array, StringArray};
 
     use super::*;
 
@@ -304,6 +305,31 @@ mod tests {
             ("t", Arc::new(StringArray::from_iter_values(scattered().map(|n| format!("{n:x}"))))),
         ];
         RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    /// Newer writers order floats by IEEE 754's total order, of which Polars 1.41 and older Rust readers say that the file is broken.
+    #[test]
+    fn every_column_has_the_order_of_its_type_and_statistics_leave_nan_out() {
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, 1.5, -2.5]));
+        let nothing: ArrayRef = Arc::new(Float32Array::from(vec![f32::NAN; 3]));
+        let batch = RecordBatch::try_from_iter([("f", floats), ("nan", nothing)]).unwrap();
+        let mut encoder = Encoder::new(&batch, "public.t", 1, PART).unwrap();
+        encoder.write(&batch).unwrap();
+        let file = Vec::from(encoder.finish().unwrap().parts).concat();
+        let read = SerializedFileReader::new(Bytes::from(file)).unwrap();
+        let orders = read.metadata().file_metadata().column_orders().unwrap();
+        assert!(orders.iter().all(|order| matches!(order, ColumnOrder::TYPE_DEFINED_ORDER(_))), "{orders:?}");
+        let group = read.metadata().row_group(0);
+        let bounds: Vec<Option<(&[u8], &[u8])>> = group
+            .columns()
+            .iter()
+            .map(|column| {
+                let statistics = column.statistics()?;
+                Some((statistics.min_bytes_opt()?, statistics.max_bytes_opt()?))
+            })
+            .collect();
+        let (least, most) = ((-2.5_f64).to_le_bytes(), 1.5_f64.to_le_bytes());
+        assert_eq!(bounds, [Some((&least[..], &most[..])), None]);
     }
 
     #[test]

@@ -156,9 +156,13 @@ impl BatchBuilder {
         Ok(batch)
     }
 
-    /// The batch, and in its place an empty builder with room for as much again: as many rows are about to come.
+    /// The batch, and in its place an empty builder with room for as much again: as many rows are about to come. Of a batch of large values, of
+    /// which another need not come, no room is kept.
     pub fn finish_full(&mut self) -> Result<RecordBatch, CellError> {
         let (rows, bytes) = (self.rows, self.bytes);
+        if bytes > ROOM_BYTES_MAX {
+            return self.finish();
+        }
         let batch = self.finish_with(ColumnBuilder::finish_full)?;
         self.metadata.ops.reserve_exact(room(rows));
         self.metadata.seqs.reserve_exact(room(rows));
@@ -422,6 +426,9 @@ impl Before {
     }
 }
 
+/// A batch that is larger was made so by large values.
+const ROOM_BYTES_MAX: usize = 4 << 20;
+
 /// The columns that every file begins with.
 #[derive(Default)]
 struct Metadata {
@@ -447,7 +454,7 @@ impl Metadata {
             self.stamps.push((row, *stamp));
         }
         let relation = &change.plan.relation;
-        if !self.relations.last().is_some_and(|(_, last)| Arc::ptr_eq(last, relation) || last == relation) {
+        if !self.relations.last().is_some_and(|(_, last)| Arc::ptr_eq(last, relation)) {
             self.relations.push((row, Arc::clone(relation)));
         }
         self.ops.extend_from_slice(change.op.as_str().as_bytes());

@@ -411,11 +411,8 @@ fn refill<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>) -> ArrayRef 
 
 /// Room for as much again, and for the little more that one batch has than another: a buffer that is full by a single value would be twice as large.
 pub(crate) fn room(filled: usize) -> usize {
-    (filled + filled / 16).min(ROOM_MAX)
+    filled + filled / 16
 }
-
-/// Rows or bytes that one column keeps room for: more than that was a large value, not many of them.
-const ROOM_MAX: usize = 4 << 20;
 
 /// A column of text. What goes in is checked to be text one by one, which says where a wrong one is; most are ASCII, which is seen fast.
 pub(crate) struct TextBuilder {

@@ -153,7 +153,10 @@ impl Buffers {
         }
         self.rows += 1;
         if buffer.builder.rows() >= BATCH_ROWS || buffer.builder.bytes() >= BATCH_BYTES {
-            self.full.push(position);
+            // The rows of one message may fill it twice.
+            if self.full.last() != Some(&position) {
+                self.full.push(position);
+            }
         }
         Ok(())
     }
@@ -466,3 +469,6 @@ fn table_of(tables: &[Table], index: TableIndex) -> Option<&Table> {
 
 /// Rows after which a builder is handed to its encoder: enough for the encoder to work by columns.
 pub(crate) const BATCH_ROWS: usize = 32_768;
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,13 @@ use crate::change::{Op, TableIndex};
 use crate::schema::{BEFORE_COLUMN, ColumnSpec};
 use crate::types::{Codec, LakeType, RecordField, Resolved, TypeCatalog};
 
+const BYTEA: u32 = 17;
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
+const FLOAT4: u32 = 700;
 const DATE: u32 = 1082;
+const TIMESTAMPTZ: u32 = 1184;
+const NUMERIC: u32 = 1700;
 const REGCLASS: u32 = 2205;
 const TEXT_ARRAY: u32 = 1009;
 const DATE_ARRAY: u32 = 1182;
@@ -227,6 +231,42 @@ fn growth_is_counted_for_every_row() {
     let held: usize =
         batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap()).sum();
     assert!((held..held * 5 / 4).contains(&sum), "{sum} counted, {held} held");
+}
+
+/// Room is neither unknown to the memory budget, nor another type, nor a row.
+#[test]
+fn a_full_batch_leaves_counted_room_for_another() {
+    let plan = plan_of(&[
+        ("id", INT4),
+        ("note", TEXT),
+        ("day", DATE),
+        ("at", TIMESTAMPTZ),
+        ("amount", NUMERIC),
+        ("raw", BYTEA),
+        ("rate", FLOAT4),
+    ]);
+    let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
+    let fill = |builder: &mut BatchBuilder| {
+        for number in 0..1_000 {
+            let note = "x".repeat(number % 50);
+            let day = if number == 500 { "infinity" } else { "2026-11-30" };
+            let tuple = TupleBuilder::new().text(number.to_string()).text(note).text(day);
+            let tuple = tuple.text("2026-11-30 12:00:00+00").text("1.5").text("\\x00ff").text("0.5");
+            builder.append(&STAMP, &change(&plan, Op::Insert, 1, row(&tuple))).unwrap();
+        }
+    };
+    fill(&mut builder);
+    let bytes = builder.bytes();
+    assert_eq!(builder.held_bytes(), bytes);
+    let first = builder.finish_full().unwrap();
+    assert_eq!((builder.rows(), builder.bytes(), builder.lsn_range()), (0, 0, None));
+    assert!((bytes..bytes * 5 / 4).contains(&builder.held_bytes()), "{bytes}, {}", builder.held_bytes());
+    fill(&mut builder);
+    assert!(builder.held_bytes() >= builder.bytes());
+    assert_eq!(builder.finish_full().unwrap(), first);
+    fill(&mut builder);
+    assert_eq!(builder.finish().unwrap(), first);
+    assert_eq!(builder.held_bytes(), 0);
 }
 
 #[test]

@@ -227,3 +227,11 @@ proptest! {
         prop_assert_eq!(&read[..16], &bytes[..]);
     }
 }
+
+#[test]
+fn the_digits_of_a_word_are_those_of_its_bytes() {
+    for byte in 0..=u8::MAX {
+        let bytes = [byte, !byte, byte.rotate_left(4), byte.wrapping_mul(37)];
+        assert_eq!(hex_word(u32::from_be_bytes(bytes)), *bytes.map(hex).as_flattened());
+    }
+}

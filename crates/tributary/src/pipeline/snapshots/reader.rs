@@ -334,7 +334,7 @@ impl Reader {
             self.open_file(root, &placement, taken).await?;
             self.append_rows((root, relation), &mut reading, &placement, taken)?;
             kill_point("chunk-reading");
-            self.wait_for_room(taken).await;
+            self.wait_for_room(taken).await.map_err(plain)?;
             self.keep_pace(reading.bytes() - paid).await;
             paid = reading.bytes();
         }
@@ -418,21 +418,17 @@ impl Reader {
     }
 
     /// Waits for the encoder, and while memory is short; what is open gives up what it holds first.
-    async fn wait_for_room(&self, taken: &mut Taken) {
+    async fn wait_for_room(&self, taken: &mut Taken) -> Result<()> {
         if let Some(open) = &taken.open {
             open.file.keep_up(READ_AHEAD_BATCHES).await;
         }
-        let mut waited = 0_u32;
         while self.settings.gauge.is_short() {
-            if waited == 0
-                && let Some(open) = &mut taken.open
-                && open.file.memory_bytes() > 0
-            {
-                open.file.end();
+            if let Some(open) = &mut taken.open {
+                open.give_up()?;
             }
-            waited += 1;
             tokio::time::sleep(SHORT_PAUSE).await;
         }
+        Ok(())
     }
 
     /// Reads no faster than is wanted.
@@ -482,12 +478,25 @@ impl Taken {
 }
 
 impl TaskFile {
+    /// Gives up all that it holds, rows and the room for them included: others wait for the memory.
+    fn give_up(&mut self) -> Result<()> {
+        self.hand_over(BatchBuilder::finish)?;
+        if self.file.memory_bytes() > 0 {
+            self.file.end();
+        }
+        Ok(())
+    }
+
     fn hand_over(&mut self, finish: fn(&mut BatchBuilder) -> Result<RecordBatch, CellError>) -> Result<()> {
-        // All of one point.
-        let Some((lsn, _)) = self.builder.lsn_range() else { return Ok(()) };
+        if self.builder.held_bytes() == 0 {
+            return Ok(());
+        }
+        let lsn_range = self.builder.lsn_range();
         let batch = finish(&mut self.builder)
             .map_err(|error| Error::bug("a batch of a snapshot cannot be built").caused_by(error))?;
         self.reservation.resize(self.builder.held_bytes());
+        // All of one point; nothing if there was only room.
+        let Some((lsn, _)) = lsn_range else { return Ok(()) };
         let op = Op::Row.as_str();
         self.file.write(Rows::alike(batch, lsn, self.time_unix_micros, op, &self.gauge));
         Ok(())
@@ -503,6 +512,6 @@ const SNAPSHOT_SEQ: i64 = -1;
 /// Tries of one relation, before it is set aside.
 const TRIES_MAX: u32 = 8;
 /// Batches that are read ahead of their encoder. The server waits meanwhile; memory that is used again is warm, and files stay whole.
-const READ_AHEAD_BATCHES: usize = 2;
+const READ_AHEAD_BATCHES: usize = 4;
 /// How often a reader looks whether there is memory again.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
