@@ -118,6 +118,36 @@ fn a_run_ends_with_every_row_published() -> Result<()> {
     })
 }
 
+/// Readers that wait for memory keep none, neither rows nor the room that rows left: the others, and the stream, would wait for it for ever.
+#[test]
+fn large_rows_are_read_within_the_smallest_budget() -> Result<()> {
+    scenario(seconds(240), async |stage| {
+        let cluster = rig::cluster(stage, 17, false, &[]).await?;
+        for table in 1..=4 {
+            // A batch of four rows is as much as room is kept for.
+            let many = format!(
+                "create table large_{table} (id int primary key, doc text);
+                alter table large_{table} alter doc set storage external;
+                alter publication tributary add table large_{table};
+                insert into large_{table} select g, repeat(md5(g::text), 28000) from generate_series(1, 40) g;
+                insert into large_{table} select g, repeat(md5(g::text), 160000) from generate_series(41, 50) g"
+            );
+            cluster.execute(&many).await?;
+        }
+        let settings = |settings: &mut testkit::daemon::Settings| {
+            settings.snapshot = "initial";
+            settings.budget = "32MiB";
+        };
+        let pipeline = rig::pipeline(stage, &cluster, rig::directory(stage), settings).await?;
+        let mut daemon = pipeline.start()?;
+        daemon.wait_until_streaming(seconds(60)).await?;
+        wait_until_read(&daemon, seconds(120)).await?;
+        cluster.execute("insert into large_1 values (51, repeat('x', 5000000)); update large_2 set doc = 'small' where id = 1").await?;
+        daemon.stop().await?;
+        rig::finish(stage, &cluster, &pipeline, &[]).await
+    })
+}
+
 /// What was deleted from the lake's view by hand, and rows that nobody streamed, are mended by reading a table anew under load.
 #[test]
 fn resync_mends_a_table_under_load() -> Result<()> {

@@ -501,7 +501,7 @@ uuids 101 List
     element 109 FIXED_LEN_BYTE_ARRAY Uuid
 bytes 102 FIXED_LEN_BYTE_ARRAY
 doc 103 BYTE_ARRAY Json
-at 104 INT64 Time { is_adjusted_to_u_t_c: false, unit: MICROS }
+at 104 INT64 Time(TimestampType { is_adjusted_to_u_t_c: false, unit: MICROS })
 pair 105
   a 110 INT32
   tags 111 List
