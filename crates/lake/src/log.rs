@@ -103,6 +103,33 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The entry that begins the log of a slot at a position; it holds nothing yet.
+    pub fn first(
+        owner: String,
+        system_id: &str,
+        timeline: u32,
+        slot: &str,
+        start: Lsn,
+    ) -> Result<Entry, Error> {
+        Ok(Entry {
+            format: FORMAT,
+            seq: 1,
+            nonce: nonce()?,
+            epoch: 1,
+            owner,
+            kind: EntryKind::Open,
+            system_id: system_id.to_owned(),
+            timeline,
+            slot: slot.to_owned(),
+            from_lsn: start,
+            to_lsn: start,
+            to_commit_ts: None,
+            written_at: None,
+            tables: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
     /// Whether there are schema documents to publish with it.
     fn has_schemas(&self) -> bool {
         self.events.iter().any(|event| matches!(event, Event::Schema { .. }))

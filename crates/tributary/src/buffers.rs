@@ -34,7 +34,7 @@ struct BufferKey {
 }
 
 /// How a builder gives up its rows: it keeps room for as many again, or none.
-type Finish = fn(&mut BatchBuilder) -> Result<RecordBatch, CellError>;
+pub(crate) type Finish = fn(&mut BatchBuilder) -> Result<RecordBatch, CellError>;
 
 /// The rows of one file that are not handed to the lake yet.
 struct Buffer {

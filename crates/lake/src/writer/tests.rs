@@ -7,30 +7,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::*;
 use crate::gauge::Use;
 use crate::layout::{self, Hour};
-use crate::log::{self, Entry, EntryKind, FORMAT};
+use crate::log::{self, Entry, EntryKind};
 use crate::store::memory::MemoryStore;
 use crate::{publish, watermark};
 
 const HOUR: i64 = 3_600_000_000;
 
 pub(crate) fn first_entry() -> Entry {
-    Entry {
-        format: FORMAT,
-        seq: 1,
-        nonce: log::nonce().unwrap(),
-        epoch: 1,
-        owner: "test:1".to_owned(),
-        kind: EntryKind::Open,
-        system_id: "7".to_owned(),
-        timeline: 1,
-        slot: "tributary".to_owned(),
-        from_lsn: Lsn(100),
-        to_lsn: Lsn(100),
-        to_commit_ts: None,
-        written_at: None,
-        tables: Vec::new(),
-        events: Vec::new(),
-    }
+    Entry::first("test:1".to_owned(), "7", 1, "tributary", Lsn(100)).unwrap()
 }
 
 fn schema() -> SchemaRef {

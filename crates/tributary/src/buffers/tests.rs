@@ -1,4 +1,4 @@
-use lake::log::{self, Author, Entry, EntryKind, FORMAT};
+use lake::log::{self, Author, Entry};
 use lake::store::memory::MemoryStore;
 use lake::writer::{Settings, Steps};
 use pgoutput::encode::TupleBuilder;
@@ -14,23 +14,7 @@ const STAMP: TxStamp =
     TxStamp { commit_lsn: Lsn(200), commit_time_unix_micros: 1_785_600_000_000_000, xid: Xid(7) };
 
 async fn state(store: &MemoryStore) -> State {
-    let entry = Entry {
-        format: FORMAT,
-        seq: 1,
-        nonce: log::nonce().unwrap(),
-        epoch: 1,
-        owner: "test:1".to_owned(),
-        kind: EntryKind::Open,
-        system_id: "7".to_owned(),
-        timeline: 1,
-        slot: "tributary".to_owned(),
-        from_lsn: Lsn(100),
-        to_lsn: Lsn(100),
-        to_commit_ts: None,
-        written_at: None,
-        tables: Vec::new(),
-        events: Vec::new(),
-    };
+    let entry = Entry::first("test:1".to_owned(), "7", 1, "tributary", Lsn(100)).unwrap();
     log::append(store, &entry).await.unwrap();
     let mut state = None;
     log::follow(store, &mut state).await.unwrap();

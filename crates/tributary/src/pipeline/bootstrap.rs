@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lake::kill_points::{kill_point, within};
 use lake::layout;
-use lake::log::{self, Entry, EntryKind, Event, FORMAT, State};
+use lake::log::{self, Entry, Event, FORMAT, State};
 use lake::retry::transient;
 use lake::store::{Created, Store};
 use pgoutput::Lsn;
@@ -205,21 +205,9 @@ async fn write_first_entry(
     events: Vec<Event>,
 ) -> Result<bool> {
     let entry = Entry {
-        format: FORMAT,
-        seq: 1,
-        nonce: log::nonce()?,
-        epoch: 1,
-        owner: super::owner(),
-        kind: EntryKind::Open,
-        system_id: system_id.to_owned(),
-        timeline,
-        slot: config.source.slot.clone(),
-        from_lsn: start,
-        to_lsn: start,
-        to_commit_ts: None,
         written_at: Some(lake::time::rfc3339(clock::unix_micros())),
-        tables: Vec::new(),
         events,
+        ..Entry::first(super::owner(), system_id, timeline, &config.source.slot, start)?
     };
     match log::append(store, &entry).await {
         Ok(()) => {

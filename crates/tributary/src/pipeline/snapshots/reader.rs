@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use lake::gauge::{BATCH_BYTES, Gauge, Reservation, Use};
 use lake::kill_points::kill_point;
 use lake::log::{Chunk, ReadPiece};
@@ -25,7 +24,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{Announced, Part, Placement, Request, Settings, Work, ask, gone, lock};
-use crate::buffers::BATCH_ROWS;
+use crate::buffers::{BATCH_ROWS, Finish};
 use crate::error::{Error, Result};
 use crate::retry::Backoff;
 use crate::snapshot::query::{Announcement, Shape};
@@ -487,7 +486,7 @@ impl TaskFile {
         Ok(())
     }
 
-    fn hand_over(&mut self, finish: fn(&mut BatchBuilder) -> Result<RecordBatch, CellError>) -> Result<()> {
+    fn hand_over(&mut self, finish: Finish) -> Result<()> {
         if self.builder.held_bytes() == 0 {
             return Ok(());
         }
