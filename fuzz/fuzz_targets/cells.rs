@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use pgoutput::encode::TupleBuilder;
 use pgoutput::{Lsn, Oid, Xid};
 use tables::batch::BatchBuilder;
-use tables::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
+use tables::change::{Change, Image, Landing, Op, Plan, TableIndex, TxStamp};
 use tables::schema::{ColumnSpec, TableSchema};
 use tables::types::{Attribute, Resolved, TypeCatalog, TypeFacts, TypeKind, TypeRules};
 
@@ -19,7 +19,8 @@ fuzz_target!(|input: &[u8]| {
     let spec = ColumnSpec { name: "c".to_owned(), type_oid: Oid(0), type_modifier: modifier, resolved };
     let schema = Arc::new(TableSchema::new(&[spec], Vec::new()));
     let (columns, key) = (vec![0], Vec::new());
-    let plan = Plan { schema: Arc::clone(&schema), relation: Arc::from("s.t"), columns, absent: vec![], key, old_is_whole: true };
+    let landing = Landing { schema: Arc::clone(&schema), columns, absent: vec![], key, old_is_whole: true };
+    let plan = Plan::new("s.t", landing);
     let stamp = TxStamp { commit_lsn: Lsn(1), commit_time_unix_micros: 0, xid: Xid(1) };
     let mut builder = BatchBuilder::new(schema);
     let empty = builder.bytes();

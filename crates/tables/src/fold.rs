@@ -743,7 +743,7 @@ impl Fold {
         if is_of_old_row && let Some(leaf) = self.clashes.get(&relation) {
             return Err(self.clash(relation, *leaf));
         }
-        let Some(Planned { table, plan }) = self.plans.get(number) else {
+        let Some(Planned { table, plan, .. }) = self.plans.get(number) else {
             return Err(FoldError::UnknownRelation { relation });
         };
         expect_cells(relation, tuples, plan.columns.len())?;
@@ -785,7 +785,7 @@ impl Fold {
                 self.transaction.open(relation)?.number();
                 continue;
             };
-            let Some(Planned { table, plan }) = self.plans.get(number) else {
+            let Some(Planned { table, plan, .. }) = self.plans.get(number) else {
                 return Err(FoldError::UnknownRelation { relation });
             };
             let is_marked = self.settings.mark_truncate.of(self.names_of(self.table(*table).oid));

@@ -6,16 +6,23 @@
 //! full, not by a hash, so that no collision can ever misread a row; relations with equal columns share them.
 //! Fails: never.
 
+mod targets;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use pgoutput::{Oid, Relation, RelationColumn, ReplicaIdentity};
 use rustc_hash::{FxHashMap, FxHasher};
 
+pub(crate) use self::targets::Target;
+use self::targets::Targets;
+
 /// The relations of one session.
 #[derive(Default)]
 pub(crate) struct Relations {
     announced: FxHashMap<Oid, Announced>,
+    /// What is not in it is unplanned. Every row looks here, and mostly nowhere else.
+    targets: Targets,
     /// By hash, so that equal ones are found.
     shapes: FxHashMap<u64, Vec<Arc<Shape>>>,
     shapes_held: usize,
@@ -40,20 +47,8 @@ pub(crate) struct ShapeColumn {
 
 struct Announced {
     shape: Arc<Shape>,
-    target: Target,
     /// Schema and name, kept only for a relation that the lineage does not know.
     name: Option<Box<(String, String)>>,
-}
-
-/// Where the rows of a relation go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// No row came yet, so nobody looked: via the root, leaves are announced that never send a row.
-    Unplanned,
-    /// Nowhere: its table is not selected.
-    Excluded,
-    /// Through the fold's plan of that number.
-    Plan(u32),
 }
 
 impl Relations {
@@ -69,9 +64,10 @@ impl Relations {
         }
         let shape = self.intern(message);
         let name = keep_name().then(|| Box::new((message.namespace.to_owned(), message.name.to_owned())));
-        let announced = Announced { shape, target: Target::Unplanned, name };
-        let before = self.announced.insert(message.oid, announced);
-        Some(before.map_or(Target::Unplanned, |before| before.target))
+        self.announced.insert(message.oid, Announced { shape, name });
+        let before = self.targets.get(message.oid);
+        self.targets.set(message.oid, Target::Unplanned);
+        Some(before)
     }
 
     fn intern(&mut self, message: &Relation<'_>) -> Arc<Shape> {
@@ -101,27 +97,29 @@ impl Relations {
     /// Forgets every relation: a new session announces them again.
     pub(crate) fn clear(&mut self) {
         self.announced.clear();
+        self.targets.clear();
         self.shapes.clear();
         self.shapes_held = 0;
     }
 
     /// Says where the rows of a relation go.
     pub(crate) fn set_target(&mut self, oid: Oid, target: Target) {
-        if let Some(announced) = self.announced.get_mut(&oid) {
-            announced.target = target;
+        if self.announced.contains_key(&oid) {
+            self.targets.set(oid, target);
         }
     }
 
     /// Takes every target back.
     pub(crate) fn unplan_all(&mut self) {
-        for announced in self.announced.values_mut() {
-            announced.target = Target::Unplanned;
-        }
+        self.targets.clear();
     }
 
     /// Where the rows of a relation go; `None` for one that was never announced.
     pub(crate) fn target(&self, oid: Oid) -> Option<Target> {
-        self.announced.get(&oid).map(|announced| announced.target)
+        match self.targets.get(oid) {
+            Target::Unplanned => self.announced.contains_key(&oid).then_some(Target::Unplanned),
+            target => Some(target),
+        }
     }
 
     /// Its columns.

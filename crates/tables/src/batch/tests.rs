@@ -11,7 +11,7 @@ use pgoutput::{Oid, Xid};
 use proptest::prelude::*;
 
 use super::*;
-use crate::change::{Op, TableIndex};
+use crate::change::{Landing, Op, TableIndex};
 use crate::schema::{BEFORE_COLUMN, ColumnSpec};
 use crate::types::{Codec, LakeType, RecordField, Resolved, TypeCatalog};
 
@@ -41,19 +41,22 @@ fn plan_of(columns: &[(&str, u32)]) -> Plan {
         .collect();
     let schema = Arc::new(TableSchema::new(&columns, vec![]));
     let columns = (0..).take(columns.len()).collect();
-    Plan {
-        schema,
-        relation: "public.orders_1".into(),
-        columns,
-        absent: vec![],
-        key: vec![0],
-        old_is_whole: true,
-    }
+    let landing = Landing { schema, columns, absent: vec![], key: vec![0], old_is_whole: true };
+    Plan::new("public.orders_1", landing)
+}
+
+/// The plan with another landing.
+fn plan_with(mut plan: Plan, change: impl FnOnce(&mut Landing)) -> Plan {
+    change(Arc::make_mut(&mut plan.landing));
+    plan
 }
 
 /// The plan of a leaf that has only these columns of the table.
 fn plan_of_leaf(plan: &Plan, columns: Vec<u32>) -> Plan {
-    Plan { absent: Plan::absent(&plan.schema, &columns), columns, ..plan.clone() }
+    plan_with(plan.clone(), |landing| {
+        landing.absent = Landing::absent(&landing.schema, &columns);
+        landing.columns = columns;
+    })
 }
 
 fn change<'f, 'a>(plan: &'f Plan, op: Op, seq: i64, image: Image<'a>) -> Change<'f, 'a> {
@@ -287,7 +290,7 @@ fn columns_that_a_leaf_has_by_its_name_read_the_same_in_all_rows() {
     let plan = plan_of(&[("number", TEXT), ("id", INT4), ("note", TEXT)]);
     let leaf = plan_of_leaf(&plan, vec![1]);
     assert_eq!(leaf.absent, [(0, None), (2, None)]);
-    let leaf = Plan { absent: vec![(0, Some("7".into())), (2, None)], ..leaf };
+    let leaf = plan_with(leaf, |landing| landing.absent = vec![(0, Some("7".into())), (2, None)]);
     let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
     let tuple = TupleBuilder::new().text("5");
     let bytes = builder.append(&STAMP, &change(&leaf, Op::Insert, 1, row(&tuple))).unwrap().bytes;
@@ -322,14 +325,16 @@ fn errors_name_everything_but_the_value() {
         "public.orders_1.note: binary of 16 bytes, but regclass is read as text only",
     );
     check(builder().text("1"), "public.orders_1: 1 cells in a row that is planned for 2");
-    let narrow = Plan { columns: vec![7], absent: vec![(0, None)], ..plan.clone() };
+    let narrow = plan_with(plan.clone(), |landing| {
+        (landing.columns, landing.absent) = (vec![7], vec![(0, None)]);
+    });
     check_refused(
         &narrow,
         &plan,
         &builder().text("1"),
         "public.orders_1: planned for column 7, which the schema does not have",
     );
-    let newer = Plan { schema: Arc::new(TableSchema { id: 2, ..(*plan.schema).clone() }), ..plan.clone() };
+    let newer = plan_with(plan.clone(), |landing| Arc::make_mut(&mut landing.schema).id = 2);
     check_refused(
         &newer,
         &plan,
@@ -385,16 +390,15 @@ const ONE_OF_EACH: [(&str, u32, &str); 20] = [
 
 #[test]
 fn the_parquet_writer_takes_every_type() {
-    let mut plan = plan_of(&ONE_OF_EACH.map(|(name, oid, _)| (name, oid)));
-    let mut schema = (*plan.schema).clone();
-    for (precision, scale) in [(9, 2), (18, 0), (38, 38)] {
-        let codec = Codec::Decimal { precision, scale };
-        let column =
-            Column { name: format!("d{precision}"), lake: codec.lake(), codec, ..schema.columns[0].clone() };
-        schema.columns.push(column);
-        plan.columns.push(u32::try_from(plan.columns.len()).unwrap());
-    }
-    plan.schema = Arc::new(schema);
+    let plan = plan_with(plan_of(&ONE_OF_EACH.map(|(name, oid, _)| (name, oid))), |landing| {
+        let schema = Arc::make_mut(&mut landing.schema);
+        for (precision, scale) in [(9, 2), (18, 0), (38, 38)] {
+            let codec = Codec::Decimal { precision, scale };
+            let (name, lake) = (format!("d{precision}"), codec.lake());
+            schema.columns.push(Column { name, lake, codec, ..schema.columns[0].clone() });
+            landing.columns.push(u32::try_from(landing.columns.len()).unwrap());
+        }
+    });
     let row = ONE_OF_EACH.iter().fold(TupleBuilder::new(), |row, (_, _, text)| row.text(text));
     let rows = [
         row.text("0").text("0").text("0"),
@@ -434,14 +438,8 @@ fn plan_of_forms(columns: &[(&str, Codec, &str)]) -> Plan {
     };
     let specs: Vec<ColumnSpec> = columns.iter().map(spec).collect();
     let schema = Arc::new(TableSchema::new(&specs, vec![]));
-    Plan {
-        schema,
-        relation: "public.t".into(),
-        columns: (0..).take(columns.len()).collect(),
-        absent: vec![],
-        key: vec![0],
-        old_is_whole: true,
-    }
+    let columns = (0..).take(columns.len()).collect();
+    Plan::new("public.t", Landing { schema, columns, absent: vec![], key: vec![0], old_is_whole: true })
 }
 
 /// Every field of a written file with its id, what marks it, and how often it may be there.

@@ -13,7 +13,7 @@ use pgoutput::{Oid, Relation, RelationColumn};
 use super::planning::Missing;
 use super::plans::Planned;
 use super::{Fold, FoldError, Selection, Table};
-use crate::change::{Plan, TableIndex};
+use crate::change::{Landing, Plan, TableIndex};
 use crate::relation::{ShapeColumn, Target};
 
 /// Where rows go.
@@ -78,7 +78,7 @@ impl Fold {
             }
         };
         let unknown = FoldError::UnknownRelation { relation: oid };
-        let Some(Planned { table, plan }) = self.plans.get(number) else { return Err(unknown) };
+        let Some(Planned { table, plan, .. }) = self.plans.get(number) else { return Err(unknown) };
         let Some(shape) = self.relations.shape(oid) else { return Err(unknown) };
         let place = |column: &RelationColumn<'_>| {
             let at = shape.columns.iter().position(|known| *known.name == *column.name)?;
@@ -90,10 +90,8 @@ impl Fold {
             true => plan.columns.clone(),
             false => relation.columns.iter().map(place).collect::<Option<_>>().ok_or(unknown)?,
         };
-        let (schema, relation) = (plan.schema.clone(), plan.relation.clone());
-        let (absent, old_is_whole) = (plan.absent.clone(), plan.old_is_whole);
-        let plan = Plan { schema, relation, columns, absent, key: Vec::new(), old_is_whole };
-        Ok(Placed::Rows { table: *table, plan })
+        let landing = Landing { columns, key: Vec::new(), ..(*plan.landing).clone() };
+        Ok(Placed::Rows { table: *table, plan: Plan::new(Arc::clone(&plan.relation), landing) })
     }
 
     /// The wanted tables that `asked` names, and of the others the leaves that it names.
@@ -126,14 +124,8 @@ impl Fold {
     pub fn place_markers(&self, root: Oid, relations: &[Oid]) -> Option<(TableIndex, Vec<Plan>)> {
         let index = *self.table_of.get(&root)?;
         let Table { schema_name, name, current, .. } = self.table(index);
-        let plan = |relation: Arc<str>| Plan {
-            schema: Arc::clone(current),
-            relation,
-            columns: Vec::new(),
-            absent: Vec::new(),
-            key: Vec::new(),
-            old_is_whole: false,
-        };
+        let landing = Arc::new(Landing::of_markers(Arc::clone(current)));
+        let plan = |relation| Plan { relation, landing: Arc::clone(&landing) };
         let name = |relation: &Oid| -> Option<Arc<str>> {
             let (schema, name) = match *relation == root {
                 true => (schema_name.as_str(), name.as_str()),

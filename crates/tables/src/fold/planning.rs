@@ -10,9 +10,8 @@ use std::sync::{Arc, Weak};
 use pgoutput::{Oid, ReplicaIdentity};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::plans::{Mapping, Planned};
 use super::{Fold, FoldError, FoldEvent, GroupProblem, Table};
-use crate::change::{Plan, TableIndex};
+use crate::change::{Landing, Plan, TableIndex};
 use crate::relation::{Shape, ShapeColumn, Target};
 use crate::schema::{Catalog, ColumnSpec, Evolution, History, TableSchema};
 
@@ -72,7 +71,7 @@ impl Fold {
         let Some(shape) = self.relations.shape(oid) else { return };
         if let Some(&table) = self.table_of.get(&owner) {
             let names = shape.columns.iter().map(|column| &*column.name);
-            if self.plans.mapping(shape.id, table).is_some() || self.table(table).current.is_settled(names) {
+            if self.plans.shared(shape.id, table).is_some() || self.table(table).current.is_settled(names) {
                 return;
             }
         }
@@ -148,29 +147,30 @@ impl Fold {
         if !selected {
             return Ok(Target::Excluded);
         }
-        let mapping = self.mapping(oid, owner)?;
-        let Mapping { table: index, columns, key } = &*mapping;
-        let told = self.told_by_name(oid, owner, *index);
-        let table = self.table(*index);
+        let (index, shared) = self.landing(oid, owner)?;
+        let told = self.told_by_name(oid, owner, index);
+        let table = self.table(index);
         let own_name = (table.schema_name.as_str(), table.name.as_str());
         let leaf_name = self.lineage.name(oid).filter(|_| owner != oid);
         let (schema, name) = leaf_name.unwrap_or(own_name);
         let relation: Arc<str> = format!("{schema}.{name}").into();
-        let schema = Arc::clone(&table.current);
         if orphan {
             self.events.push(FoldEvent::Orphan { oid, name: relation.to_string() });
         }
         let old_is_whole = !self.may_have_partial_leaf(oid, owner);
-        let mut absent = Plan::absent(&schema, columns);
-        for (index, text) in &mut absent {
-            *text = told.get(&*index).cloned();
-        }
-        let (columns, key) = (columns.clone(), key.clone());
+        let is_own = owner == oid || !told.is_empty() || old_is_whole != shared.old_is_whole;
+        let landing = if is_own {
+            let text = |place: &u32| told.get(place).cloned();
+            let absent = shared.absent.iter().map(|(place, _)| (*place, text(place))).collect();
+            Arc::new(Landing { absent, old_is_whole, ..(*shared).clone() })
+        } else {
+            shared
+        };
         if self.is_loose(owner) {
             self.written.insert(oid);
         }
-        let plan = Plan { schema, relation, columns, absent, key, old_is_whole };
-        let number = self.plans.insert(Planned { table: *index, plan });
+        let plan = Plan { relation, landing };
+        let number = self.plans.insert(index, plan);
         let number = number.ok_or(FoldError::TooMany { what: "plans" })?;
         if owner == oid && self.lineage.has_leaves(oid) {
             let leaves = self.relations.shapes().map(|(leaf, _)| leaf);
@@ -319,17 +319,17 @@ impl Fold {
         name.is_some_and(|(schema, name)| self.settings.selection.excludes(schema, name))
     }
 
-    /// Where the cells of the relation's shape land, in a table that has a column for each.
-    fn mapping(&mut self, oid: Oid, owner: Oid) -> Result<Arc<Mapping>, FoldError> {
+    /// Where the cells of the relation's shape land, in a table that has a column for each: as all relations have it that know no better.
+    fn landing(&mut self, oid: Oid, owner: Oid) -> Result<(TableIndex, Arc<Landing>), FoldError> {
         let shape = self.relations.shape(oid).ok_or(FoldError::UnknownRelation { relation: oid })?;
         let shape = Arc::clone(shape);
         let known = self.table_of.get(&owner).copied();
         let groups = self.groups(owner);
         // A root has no twin to share with, and its word on the key counts for more than a leaf's.
         let is_leaf = owner != oid;
-        if let Some(mapping) = known.filter(|_| is_leaf).and_then(|table| self.plans.mapping(shape.id, table))
-        {
-            return Ok(mapping);
+        let shared = |table| Some((table, self.plans.shared(shape.id, table)?));
+        if let Some(shared) = known.filter(|_| is_leaf).and_then(shared) {
+            return Ok(shared);
         }
         let has = |name: &str| shape.columns.iter().any(|column| *column.name == *name);
         let mut specs: Vec<ColumnSpec> = groups
@@ -348,11 +348,13 @@ impl Fold {
                 self.add_table(oid, owner, TableSchema { before: self.keeps_before(owner), ..schema })?
             }
         };
-        let mapping = Arc::new(Mapping { table, columns: self.columns(oid, table, &shape)?, key: positions });
+        let (columns, schema) = (self.columns(oid, table, &shape)?, Arc::clone(&self.table(table).current));
+        let absent = Landing::absent(&schema, &columns);
+        let landing = Arc::new(Landing { schema, columns, absent, key: positions, old_is_whole: true });
         if is_leaf {
-            self.plans.share(shape.id, &mapping);
+            self.plans.share(shape.id, table, &landing);
         }
-        Ok(mapping)
+        Ok((table, landing))
     }
 
     /// The columns of a shape with their lake types; rules for columns name the table as the lake does, or as it is now.

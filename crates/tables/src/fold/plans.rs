@@ -1,6 +1,6 @@
 //! The plans of the relations that sent rows.
 //!
-//! Owns: the plans, by a number that a relation's target names, and the mappings that leaves of one shape share.
+//! Owns: the plans, by a number that a relation's target names, and the landings that leaves of one shape share.
 //! Does not: make a plan (`planning`).
 //! Holds: a plan's schema is always its table's current one; the numbers in it stay right when that changes, for
 //! a schema only ever adds columns.
@@ -10,43 +10,44 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::change::{Plan, TableIndex};
+use crate::change::{Landing, Plan, TableIndex};
+use crate::relation::Target;
 use crate::schema::TableSchema;
 
 #[derive(Default)]
 pub(super) struct Plans {
     slots: Vec<Option<Planned>>,
     free: Vec<u32>,
-    /// Entries of `Plan::columns` over all plans.
+    /// Entries of `Landing::columns` over all landings.
     cells: usize,
-    mappings: FxHashMap<(u64, TableIndex), Arc<Mapping>>,
+    shared: FxHashMap<(u64, TableIndex), Arc<Landing>>,
 }
 
 /// The plan of a relation, and the table it leads to.
 pub(super) struct Planned {
     pub(super) table: TableIndex,
     pub(super) plan: Plan,
-}
-
-/// Where the cells of one shape land in one table, whichever leaf has the shape.
-pub(super) struct Mapping {
-    pub(super) table: TableIndex,
-    pub(super) columns: Vec<u32>,
-    pub(super) key: Vec<u16>,
+    /// The columns of its landing, if it was the first to have it.
+    cells: u32,
 }
 
 impl Plans {
     /// Keeps a plan; `None` if there are more than can be numbered.
-    pub(super) fn insert(&mut self, planned: Planned) -> Option<u32> {
+    pub(super) fn insert(&mut self, table: TableIndex, plan: Plan) -> Option<u32> {
         let number = match self.free.pop() {
             Some(number) => number,
             None => {
-                let number = u32::try_from(self.slots.len()).ok()?;
+                let number =
+                    u32::try_from(self.slots.len()).ok().filter(|number| *number < Target::PLANS_MAX)?;
                 self.slots.push(None);
                 number
             }
         };
-        self.cells += planned.plan.columns.len();
+        // One that is shared is held here too, for those that come.
+        let is_first = Arc::strong_count(&plan.landing) <= 2;
+        let cells = if is_first { u32::try_from(plan.columns.len()).ok()? } else { 0 };
+        let planned = Planned { table, plan, cells };
+        self.cells += planned.cells();
         *self.slots.get_mut(usize::try_from(number).ok()?)? = Some(planned);
         Some(number)
     }
@@ -58,7 +59,7 @@ impl Plans {
     pub(super) fn remove(&mut self, number: u32) {
         let slot = usize::try_from(number).ok().and_then(|number| self.slots.get_mut(number));
         if let Some(planned) = slot.and_then(Option::take) {
-            self.cells = self.cells.saturating_sub(planned.plan.columns.len());
+            self.cells = self.cells.saturating_sub(planned.cells());
             self.free.push(number);
         }
     }
@@ -77,30 +78,48 @@ impl Plans {
         self.cells
     }
 
+    #[cfg(test)]
+    pub(super) fn landings(&self) -> usize {
+        let plans = self.slots.iter().flatten();
+        plans.map(|planned| Arc::as_ptr(&planned.plan.landing)).collect::<rustc_hash::FxHashSet<_>>().len()
+    }
+
     /// The plans of a table go on under its new schema.
     pub(super) fn change_schema(&mut self, table: TableIndex, schema: &Arc<TableSchema>) {
+        // Plans that shared a landing share the one that comes of it. The old one is kept meanwhile, so that its address is nobody else's.
+        let mut extended: FxHashMap<*const Landing, (Arc<Landing>, Arc<Landing>)> = FxHashMap::default();
         for planned in self.slots.iter_mut().flatten().filter(|planned| planned.table == table) {
-            planned.plan.extend_to(schema);
+            let landing = &mut planned.plan.landing;
+            let (_, now) = extended
+                .entry(Arc::as_ptr(landing))
+                .or_insert_with(|| (Arc::clone(landing), Arc::new(landing.extended_to(schema))));
+            *landing = Arc::clone(now);
         }
         // A shape that comes anew must meet the new schema: what was dropped may be back.
-        self.mappings.retain(|(_, of), _| *of != table);
+        self.shared.retain(|(_, of), _| *of != table);
     }
 
-    /// The mapping of a shape that another leaf of the table had before.
-    pub(super) fn mapping(&self, shape: u64, table: TableIndex) -> Option<Arc<Mapping>> {
-        self.mappings.get(&(shape, table)).cloned()
+    /// The landing of a shape that another leaf of the table had before.
+    pub(super) fn shared(&self, shape: u64, table: TableIndex) -> Option<Arc<Landing>> {
+        self.shared.get(&(shape, table)).cloned()
     }
 
-    pub(super) fn share(&mut self, shape: u64, mapping: &Arc<Mapping>) {
-        if self.mappings.len() >= MAPPINGS_MAX {
-            self.mappings.clear();
+    pub(super) fn share(&mut self, shape: u64, table: TableIndex, landing: &Arc<Landing>) {
+        if self.shared.len() >= SHARED_MAX {
+            self.shared.clear();
         }
-        self.mappings.insert((shape, mapping.table), Arc::clone(mapping));
+        self.shared.insert((shape, table), Arc::clone(landing));
     }
 }
 
-/// 32 MiB of column numbers: 100,000 leaves of 80 columns. A plan costs a copy of its mapping to make again.
+impl Planned {
+    fn cells(&self) -> usize {
+        usize::try_from(self.cells).unwrap_or(usize::MAX)
+    }
+}
+
+/// 32 MiB of column numbers: 100,000 tables of 80 columns.
 const CELLS_MAX: usize = 8 << 20;
 
 /// Leaves of a table have a handful of shapes, and some tables have leaves.
-const MAPPINGS_MAX: usize = 4096;
+const SHARED_MAX: usize = 4096;

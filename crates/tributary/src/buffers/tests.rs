@@ -3,7 +3,7 @@ use lake::store::memory::MemoryStore;
 use lake::writer::{Settings, Steps};
 use pgoutput::encode::TupleBuilder;
 use pgoutput::{Oid, Xid};
-use tables::change::{Image, Plan};
+use tables::change::{Image, Landing, Plan};
 use tables::schema::ColumnSpec;
 use tables::types::TypeCatalog;
 
@@ -39,14 +39,10 @@ fn table(index: u32, name: &str) -> Table {
 }
 
 fn plan(table: &Table) -> Plan {
-    Plan {
-        schema: Arc::clone(&table.current),
-        relation: display_name(table).into(),
-        columns: vec![0],
-        absent: Vec::new(),
-        key: Vec::new(),
-        old_is_whole: true,
-    }
+    let schema = Arc::clone(&table.current);
+    let landing =
+        Landing { schema, columns: vec![0], absent: Vec::new(), key: Vec::new(), old_is_whole: true };
+    Plan::new(display_name(table), landing)
 }
 
 /// A table that was read in large batches and then no more must not keep the memory that others wait for.

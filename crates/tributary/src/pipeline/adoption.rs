@@ -21,7 +21,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pgoutput::{Lsn, Xid};
 use tables::adopt::Adoption;
 use tables::batch::BatchBuilder;
-use tables::change::{Change, Image, MARKER_SEQ, Op, Plan, TableIndex, TxStamp};
+use tables::change::{Change, Image, Landing, MARKER_SEQ, Op, Plan, TableIndex, TxStamp};
 use tables::schema::TableSchema;
 
 use super::offline;
@@ -222,14 +222,8 @@ impl Copy {
 
     fn marker(&self, lsn: Lsn) -> Result<RecordBatch> {
         let bug = |error| Error::bug("a marker cannot be built").caused_by(error);
-        let plan = Plan {
-            schema: Arc::clone(&self.target.leaf_schema),
-            relation: self.target.leaf.table.as_str().into(),
-            columns: Vec::new(),
-            absent: Vec::new(),
-            key: Vec::new(),
-            old_is_whole: false,
-        };
+        let landing = Landing::of_markers(Arc::clone(&self.target.leaf_schema));
+        let plan = Plan::new(self.target.leaf.table.as_str(), landing);
         let table = TableIndex::default();
         let marker = Change { table, op: Op::Truncate, seq: MARKER_SEQ, plan: &plan, image: Image::Empty };
         let stamp = TxStamp { commit_lsn: lsn, commit_time_unix_micros: self.newest, xid: Xid::default() };

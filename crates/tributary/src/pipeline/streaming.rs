@@ -436,7 +436,9 @@ impl<'c> Streaming<'c> {
             match received {
                 Received::Wal { message, sent_at, .. } => {
                     last_sent_at = Some(sent_at);
-                    self.apply_or_learn(message).await?;
+                    if let Some(needs) = self.apply(message)? {
+                        self.learn_and_apply(needs, message).await?;
+                    }
                 }
                 Received::Keepalive { wal_end, reply_requested } => {
                     // An open streamed transaction is no obstacle: it is in no cut before its commit, which is still to come.
@@ -490,7 +492,9 @@ impl<'c> Streaming<'c> {
         }
         kill_point("replaying");
         while let Some(message) = replay.pop()? {
-            self.apply_or_learn(message).await?;
+            if let Some(needs) = self.apply(message)? {
+                self.learn_and_apply(needs, message).await?;
+            }
         }
         self.replay = Some(replay);
         self.buffers.account();
@@ -519,12 +523,14 @@ impl<'c> Streaming<'c> {
         Ok(())
     }
 
-    async fn apply_or_learn(&mut self, frame: &[u8]) -> Result<()> {
-        for _ in 0..=FACTS_ROUNDS {
-            let Some(needs) = self.apply(frame)? else { return Ok(()) };
+    /// Applies a frame again once what it needs is known.
+    async fn learn_and_apply(&mut self, mut needs: Needs, frame: &[u8]) -> Result<()> {
+        for _ in 0..FACTS_ROUNDS {
             self.learn(&needs).await?;
             // One read may bring thousands of tables that are new.
             self.context.shared.pulse().beat();
+            let Some(more) = self.apply(frame)? else { return Ok(()) };
+            needs = more;
         }
         Err(Error::bug("the catalogs were asked again and again for the same message"))
     }

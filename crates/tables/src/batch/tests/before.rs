@@ -9,8 +9,7 @@ use super::*;
 
 /// A plan of a table whose rows have the old row beside them.
 fn plan_with_before(columns: &[(&str, u32)]) -> Plan {
-    let plan = plan_of(columns);
-    Plan { schema: Arc::new(TableSchema { before: true, ..(*plan.schema).clone() }), ..plan }
+    plan_with(plan_of(columns), |landing| Arc::make_mut(&mut landing.schema).before = true)
 }
 
 type Map = Vec<(String, Option<String>)>;
@@ -86,7 +85,7 @@ fn t08_t10_the_old_row_as_far_as_it_was_sent() {
 #[test]
 fn t24_nulls_that_nobody_vouches_for_are_left_out() {
     let plan = plan_with_before(&[("id", INT4), ("note", TEXT), ("more", TEXT)]);
-    let plan = Plan { old_is_whole: false, ..plan };
+    let plan = plan_with(plan, |landing| landing.old_is_whole = false);
     let old = TupleBuilder::new().text("1").null().text("x");
     let mut builder = BatchBuilder::new(Arc::clone(&plan.schema));
     let image = Image::Old(OldTuple::Full(old.tuple()));
@@ -204,7 +203,7 @@ proptest! {
     ) {
         let goldens = goldens_of_each();
         let plan = plan_with_before(&ONE_OF_EACH.map(|(name, oid, _)| (name, oid)));
-        let plan = Plan { old_is_whole, ..plan };
+        let plan = plan_with(plan, |landing| landing.old_is_whole = old_is_whole);
         let (mut text, mut binary, mut expected) = (TupleBuilder::new(), TupleBuilder::new(), Vec::new());
         for (((kind, index), goldens), (name, ..)) in kinds.iter().zip(&goldens).zip(ONE_OF_EACH) {
             (text, binary) = match kind {

@@ -15,6 +15,25 @@ const ROOT: u32 = 1;
 
 /// A root with that many leaves, in an open transaction.
 fn fold(leaves: u32) -> Fold {
+    let leaf = |oid| LeafFacts {
+        oid: Oid(oid),
+        schema: "public".to_owned(),
+        name: format!("leaf_{oid}"),
+        root: Oid(ROOT),
+        link: Link::default(),
+        replica_identity: ReplicaIdentity::Default,
+    };
+    let leaves = (ROOT + 1..=ROOT + leaves).map(leaf).collect();
+    fold_of(Facts { roots: vec![root(ROOT)], leaves, ..Facts::default() })
+}
+
+fn root(oid: u32) -> RootFacts {
+    let (schema, primary_key) = ("public".to_owned(), vec!["c0".to_owned()]);
+    let (name, replica_identity) = (format!("root_{oid}"), ReplicaIdentity::Default);
+    RootFacts { oid: Oid(oid), schema, name, primary_key, replica_identity }
+}
+
+fn fold_of(facts: Facts) -> Fold {
     let selection = Selection::new(&["*.*".to_owned()], &[]).unwrap();
     let mut fold = Fold::new(FoldSettings {
         selection,
@@ -24,20 +43,7 @@ fn fold(leaves: u32) -> Fold {
         mark_truncate: ByTable::same(true),
         types: TypeRules::default(),
     });
-    let (schema, replica_identity) = ("public".to_owned(), ReplicaIdentity::Default);
-    let primary_key = vec!["c0".to_owned()];
-    let name = "root".to_owned();
-    let root = RootFacts { oid: Oid(ROOT), schema: schema.clone(), name, primary_key, replica_identity };
-    let leaf = |oid| LeafFacts {
-        oid: Oid(oid),
-        schema: schema.clone(),
-        name: format!("leaf_{oid}"),
-        root: Oid(ROOT),
-        link: Link::default(),
-        replica_identity,
-    };
-    let leaves = (ROOT + 1..=ROOT + leaves).map(leaf).collect();
-    fold.learn(Facts { roots: vec![root], leaves, ..Facts::default() });
+    fold.learn(facts);
     fold.take_events();
     let begin = Begin { final_lsn: Lsn(0x100), commit_time: PgTimestamp(0), xid: Xid(7) };
     fold.apply(&Message::Begin(begin)).unwrap();
@@ -78,7 +84,8 @@ fn insert(fold: &mut Fold, oid: u32, row: &TupleBuilder) -> i64 {
             insert(fold, oid, row)
         }
         Ok(Folded::One(change)) => {
-            assert!(oid == ROOT || *change.plan.relation == format!("public.leaf_{oid}"));
+            let relation = &*change.plan.relation;
+            assert!(relation == format!("public.leaf_{oid}") || relation == format!("public.root_{oid}"));
             change.seq
         }
         other => panic!("{other:?}"),
@@ -134,12 +141,31 @@ fn leaves_of_one_shape_make_one_version() {
     assert_eq!(Arc::strong_count(&before), 1, "somebody still writes the old version");
 }
 
+/// 20,000 leaves of 1,600 columns would hold 128 MB of column numbers.
 #[test]
-fn plans_of_wide_leaves_are_bounded() {
-    let (leaves, names) = (6_000, names(1_600));
+fn leaves_of_one_shape_share_where_their_cells_land() {
+    let (leaves, names) = (2_000, names(1_600));
     let mut fold = fold(leaves);
-    let row = row(1_600);
     for oid in ROOT + 1..=ROOT + leaves {
+        fold.apply(&relation(oid, &names)).unwrap();
+        insert(&mut fold, oid, &row(1_600));
+    }
+    assert_eq!(fold.plans.cells(), 1_600);
+    assert_eq!(fold.plans.landings(), 1);
+    // One leaf brings a column.
+    let wider = self::names(1_601);
+    fold.apply(&relation(2, &wider)).unwrap();
+    insert(&mut fold, 2, &row(1_601));
+    assert_eq!(insert(&mut fold, 3, &row(1_600)), i64::from(leaves) + 2);
+    assert_eq!(fold.plans.landings(), 2);
+}
+
+#[test]
+fn plans_of_wide_tables_are_bounded() {
+    let (tables, names) = (6_000, names(1_600));
+    let mut fold = fold_of(Facts { roots: (1..=tables).map(root).collect(), ..Facts::default() });
+    let row = row(1_600);
+    for oid in 1..=tables {
         fold.apply(&relation(oid, &names)).unwrap();
         insert(&mut fold, oid, &row);
         assert!(fold.plans.cells() <= (8 << 20) + 1_600);
@@ -147,5 +173,5 @@ fn plans_of_wide_leaves_are_bounded() {
     // What was forgotten is made again, and nothing else changes.
     assert!(fold.plans.cells() < 2_000 * 1_600);
     assert_eq!(insert(&mut fold, 2, &row), 6_001);
-    assert_eq!(fold.tables()[0].current.id, 1);
+    assert_eq!(fold.tables()[1].current.id, 1);
 }

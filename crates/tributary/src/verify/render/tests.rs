@@ -4,7 +4,7 @@ use pgoutput::encode::TupleBuilder;
 use pgoutput::{Cell, Lsn, Oid, Xid};
 use proptest::prelude::*;
 use tables::batch::BatchBuilder;
-use tables::change::{Change, Image, Op, Plan, TableIndex, TxStamp};
+use tables::change::{Change, Image, Landing, Op, Plan, TableIndex, TxStamp};
 use tables::schema::{ColumnSpec, TableSchema};
 use tables::types::TypeCatalog;
 
@@ -15,14 +15,11 @@ fn there_and_back(oid: u32, modifier: i32, text: &str) -> String {
     let resolved = TypeCatalog::default().resolve(Oid(oid), modifier);
     let spec = ColumnSpec { name: "c".to_owned(), type_oid: Oid(oid), type_modifier: modifier, resolved };
     let schema = Arc::new(TableSchema::new(&[spec], Vec::new()));
-    let plan = Plan {
-        schema: Arc::clone(&schema),
-        relation: "s.t".into(),
-        columns: vec![0],
-        absent: Vec::new(),
-        key: Vec::new(),
-        old_is_whole: true,
-    };
+    let (columns, schema_of_plan) = (vec![0], Arc::clone(&schema));
+    let plan = Plan::new(
+        "s.t",
+        Landing { schema: schema_of_plan, columns, absent: Vec::new(), key: Vec::new(), old_is_whole: true },
+    );
     let row = TupleBuilder::from_cells([Cell::Text(text.as_bytes())]);
     let image = Image::Row { tuple: row.tuple(), fill: None };
     let change = Change { table: TableIndex(0), op: Op::Insert, seq: 1, plan: &plan, image };
