@@ -109,7 +109,7 @@ def reach(bench, name: str):
     reached = copy.copy(bench)
     host = {"tcp": "127.0.0.1", "socket": str(bench.server.sockets)}.get(name, NEAR)
     reached.environment = {**bench.environment, "PGHOST": host}
-    reached.source_url = bench.server.socket_url if name == "socket" else f"postgresql://postgres@{host}:{bench.server.port}/postgres"
+    reached.source_url = bench.server.socket_url if name == "socket" else f"postgresql://postgres@{host}:{bench.server.port}/postgres?sslmode=disable"
     return reached
 
 

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 pub(super) enum Io {
     Tcp(Socket),
     Tls(Box<TlsStream<Socket>>),
-    Unix(UnixStream),
+    Unix(Socket<UnixStream>),
     /// To a server in this process.
     #[cfg(feature = "simulation")]
     Simulated(tokio::io::DuplexStream),
@@ -35,12 +35,15 @@ pub(super) enum Io {
 impl Io {
     /// Has a peer nearby join what it sends while nobody reads. Only TCP does so.
     pub(super) fn limit_arrivals(&mut self) -> io::Result<()> {
-        self.socket().map_or(Ok(()), |socket| socket.limit_arrivals())
+        self.tcp().map_or(Ok(()), |socket| socket.limit_arrivals())
     }
 
-    /// Until somebody waits for it, nothing that arrives wakes anybody up. Only TCP can do so.
+    /// Until somebody waits for it, nothing that arrives wakes anybody up.
     pub(super) fn deafen(&mut self) -> io::Result<()> {
-        self.socket().map_or(Ok(()), Socket::deafen)
+        match self {
+            Io::Unix(socket) => socket.deafen(),
+            tcp => tcp.tcp().map_or(Ok(()), Socket::deafen),
+        }
     }
 
     /// Appends what has arrived, without waiting and without being woken for what comes; `None` if there is nothing.
@@ -52,12 +55,13 @@ impl Io {
     }
 
     fn set_waits(&mut self, waits: bool) {
-        if let Some(socket) = self.socket() {
-            socket.set_waits(waits);
+        match self {
+            Io::Unix(socket) => socket.set_waits(waits),
+            tcp => tcp.tcp().into_iter().for_each(|socket| socket.set_waits(waits)),
         }
     }
 
-    fn socket(&mut self) -> Option<&mut Socket> {
+    fn tcp(&mut self) -> Option<&mut Socket> {
         match self {
             Io::Tcp(socket) => Some(socket),
             Io::Tls(stream) => Some(stream.get_mut().0),
@@ -122,7 +126,7 @@ pub(super) async fn dial(options: &ConnectOptions, attempt: Attempt) -> Result<I
             let stream = UnixStream::connect(&path)
                 .await
                 .map_err(|error| Error::transient(format!("socket {}", path.display())).caused_by(error))?;
-            Ok(Io::Unix(stream))
+            Ok(Io::Unix(Socket::new(stream)))
         }
         Host::Tcp(host) => {
             let unreachable = |error: io::Error| {

@@ -2,7 +2,7 @@
 //!
 //! Owns: the pause before a read, and finding out how long it may be.
 //! Does not: read, sleep, or know how late the stream is; it is told.
-//! Holds: there is a pause only while the stream is late, and none is longer than [`PAUSES`] has; one that costs throughput is shortened.
+//! Holds: there is a pause only while the stream is late, and none is longer than the longest that there is; one that costs throughput is shortened.
 //! Fails: never.
 //!
 //! The server sends every change as a packet of its own, and one that finds its reader asleep wakes it up, which costs both of them more than the
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 /// The pace of one stream.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Whether pauses are of any use.
-    pauses: bool,
+    /// Those that there are, the shortest first.
+    pauses: &'static [Duration],
     is_late: bool,
-    /// Which of [`PAUSES`].
+    /// Which of them.
     pause: usize,
     /// Another one that is tried at the moment.
     trial: Option<usize>,
@@ -43,12 +43,12 @@ struct Epoch {
 }
 
 impl Pace {
-    /// Of a new stream, with pauses or without.
-    pub(super) fn new(pauses: bool) -> Pace {
+    /// Of a new stream, with the pauses that there are. It begins with the longest.
+    pub(super) fn new(pauses: &'static [Duration]) -> Pace {
         Pace {
             pauses,
             is_late: false,
-            pause: PAUSES.len() - 1,
+            pause: pauses.len().saturating_sub(1),
             trial: None,
             tried: None,
             rate: 0.0,
@@ -67,7 +67,7 @@ impl Pace {
 
     /// Whether the server sends what is long past.
     pub(super) fn set_late(&mut self, is_late: bool) {
-        self.is_late = is_late && self.pauses;
+        self.is_late = is_late && !self.pauses.is_empty();
         if !self.is_late {
             (self.epoch, self.trial, self.tried, self.resume) = (None, None, None, None);
         }
@@ -80,7 +80,7 @@ impl Pace {
 
     /// There was nothing to read. `false` if there is to be no pause either.
     pub(super) fn rest(&mut self, now: Instant) -> bool {
-        let pause = PAUSES.get(self.trial.unwrap_or(self.pause)).copied().unwrap_or_default();
+        let pause = self.pauses.get(self.trial.unwrap_or(self.pause)).copied().unwrap_or_default();
         let rests = self.is_late && !pause.is_zero();
         if rests {
             self.resume = Some(now + pause);
@@ -122,8 +122,10 @@ impl Pace {
                 self.patience = self.patience.saturating_sub(1);
                 if self.patience == 0 {
                     self.patience = self.patience_whole;
-                    let (shorter, longer) =
-                        (self.pause.checked_sub(1), Some(self.pause + 1).filter(|at| *at < PAUSES.len()));
+                    let (shorter, longer) = (
+                        self.pause.checked_sub(1),
+                        Some(self.pause + 1).filter(|at| *at < self.pauses.len()),
+                    );
                     self.tries_longer = !self.tries_longer;
                     self.trial = if self.tries_longer { longer.or(shorter) } else { shorter.or(longer) };
                 }
@@ -151,8 +153,8 @@ impl Pace {
     }
 }
 
-/// The pauses that there are. The longest is what a change waits at most for being read, once the stream is late anyway.
-const PAUSES: [Duration; 6] = [
+/// The pauses over TCP. The longest is what a change waits at most for being read, once the stream is late anyway.
+pub(super) const PAUSES: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(1),
     Duration::from_millis(2),
@@ -160,6 +162,11 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(10),
     Duration::from_millis(20),
 ];
+
+/// And over a Unix socket. Linux lets 208 KB be sent that nobody has read, of which it counts a kilobyte and more for each row, so that it is full within a
+/// millisecond.
+pub(super) const UNIX_PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_micros(100), Duration::from_micros(200), Duration::from_micros(400)];
 
 /// Whoever gets less than this has read everything that there was.
 const SHORT_BYTES: usize = 8 << 10;

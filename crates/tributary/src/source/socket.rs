@@ -1,4 +1,4 @@
-//! A TCP connection that need not be told of everything that arrives on it.
+//! A connection that need not be told of everything that arrives on it.
 //!
 //! Owns: whether the runtime watches the socket.
 //! Does not: decide when it should (`stream` and `copy_out` do), or know what the bytes are.
@@ -8,6 +8,7 @@
 //! A socket that is watched wakes a thread of the runtime up for every packet that arrives while nobody reads, and a server that streams sends
 //! every row as a packet of its own: both sides pay for it, more than the row is worth.
 
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-/// A TCP connection.
+/// A connection over TCP, or over a Unix socket.
 #[derive(Debug)]
-pub(super) struct Socket {
-    state: State,
+pub(super) struct Socket<S: Kind = TcpStream> {
+    state: State<S>,
     /// Whether a read waits until there is something.
     waits: bool,
     /// Whether its peer is less than [`NEAR`] away.
@@ -29,19 +30,47 @@ pub(super) struct Socket {
 }
 
 #[derive(Debug)]
-enum State {
-    Watched(TcpStream),
+enum State<S: Kind> {
+    Watched(S),
     /// Nothing that arrives wakes anybody up.
-    Deaf(std::net::TcpStream),
+    Deaf(S::Plain),
     /// Of a change from one to the other that failed.
     Lost,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Socket {
-        Socket { state: State::Watched(stream), waits: true, is_near: false }
+/// What the runtime may watch, and what it is without that.
+pub(super) trait Kind: AsyncRead + AsyncWrite + Unpin + Sized + fmt::Debug {
+    type Plain: io::Read + io::Write + Unpin + fmt::Debug;
+
+    fn into_plain(self) -> io::Result<Self::Plain>;
+    fn from_plain(plain: Self::Plain) -> io::Result<Self>;
+}
+
+impl Kind for TcpStream {
+    type Plain = std::net::TcpStream;
+
+    fn into_plain(self) -> io::Result<Self::Plain> {
+        self.into_std()
     }
 
+    fn from_plain(plain: Self::Plain) -> io::Result<TcpStream> {
+        TcpStream::from_std(plain)
+    }
+}
+
+impl Kind for UnixStream {
+    type Plain = std::os::unix::net::UnixStream;
+
+    fn into_plain(self) -> io::Result<Self::Plain> {
+        self.into_std()
+    }
+
+    fn from_plain(plain: Self::Plain) -> io::Result<UnixStream> {
+        UnixStream::from_std(plain)
+    }
+}
+
+impl Socket {
     /// Connects. The name has been looked up, so that what it takes is a way to the peer and back.
     pub(super) async fn connect(address: SocketAddr) -> io::Result<Socket> {
         let begun = Instant::now();
@@ -68,13 +97,19 @@ impl Socket {
             State::Lost => Err(lost()),
         }
     }
+}
+
+impl<S: Kind> Socket<S> {
+    pub(super) fn new(stream: S) -> Socket<S> {
+        Socket { state: State::Watched(stream), waits: true, is_near: false }
+    }
 
     /// Until somebody has to wait for it, nothing that arrives wakes anybody up.
     pub(super) fn deafen(&mut self) -> io::Result<()> {
         if let State::Watched(_) = self.state
             && let State::Watched(stream) = std::mem::replace(&mut self.state, State::Lost)
         {
-            self.state = State::Deaf(stream.into_std()?);
+            self.state = State::Deaf(stream.into_plain()?);
         }
         Ok(())
     }
@@ -85,11 +120,11 @@ impl Socket {
     }
 
     /// The socket with the runtime watching it.
-    fn watched(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn watched(&mut self) -> io::Result<Pin<&mut S>> {
         if let State::Deaf(_) = self.state
             && let State::Deaf(stream) = std::mem::replace(&mut self.state, State::Lost)
         {
-            self.state = State::Watched(TcpStream::from_std(stream)?);
+            self.state = State::Watched(S::from_plain(stream)?);
         }
         match &mut self.state {
             State::Watched(stream) => Ok(Pin::new(stream)),
@@ -102,7 +137,7 @@ fn lost() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the connection was lost to the runtime")
 }
 
-impl AsyncRead for Socket {
+impl<S: Kind> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
         if let State::Deaf(stream) = &mut socket.state {
@@ -127,7 +162,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: Kind> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let socket = self.get_mut();
         if let State::Deaf(stream) = &mut socket.state {
@@ -143,7 +178,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TCP keeps nothing back here.
+        // Neither keeps anything back here.
         Poll::Ready(Ok(()))
     }
 
@@ -179,13 +214,19 @@ mod tests {
         (Socket::new(client), server)
     }
 
-    fn is_deaf(socket: &Socket) -> bool {
+    fn is_deaf<S: Kind>(socket: &Socket<S>) -> bool {
         matches!(socket.state, State::Deaf(_))
     }
 
     #[tokio::test]
     async fn a_deaf_socket_has_what_arrived_and_is_not_watched_for_it() {
-        let (mut socket, mut server) = pair().await;
+        let (socket, server) = pair().await;
+        hears_what_arrived(socket, server).await;
+        let (client, server) = UnixStream::pair().unwrap();
+        hears_what_arrived(Socket::new(client), server).await;
+    }
+
+    async fn hears_what_arrived<S: Kind>(mut socket: Socket<S>, mut server: S) {
         let mut buffer = Vec::with_capacity(1 << 10);
         socket.deafen().unwrap();
         socket.set_waits(false);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::dial::Io;
 use super::fault::ServerError;
 use super::frames::{Frame, Frames};
-use super::pace::Pace;
+use super::pace::{PAUSES, Pace, UNIX_PAUSES};
 use super::{session, settings, startup};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -83,8 +83,7 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(io: Io, start: &Start) -> Stream {
-        // What a Unix socket holds is sent in less than a millisecond.
-        let pace = Pace::new(!io.is_unix());
+        let pace = Pace::new(if io.is_unix() { &UNIX_PAUSES } else { &PAUSES });
         Stream {
             io,
             frames: Frames::new(),
@@ -130,7 +129,7 @@ impl Stream {
         loop {
             let resume = self.pace.resume();
             if let Some(resume) = resume {
-                tokio::time::sleep_until(resume).await;
+                self.pause_until(resume).await;
             }
             match self.io.read_arrived(self.frames.room()) {
                 Some(read) => return read,
@@ -138,6 +137,19 @@ impl Stream {
                 // Nothing came in a whole pause: it may be a while.
                 None => return self.io.read_buf(self.frames.room()).await,
             }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "shorter than a millisecond, which the runtime's timer does not know; others have their turn after each"
+    )]
+    async fn pause_until(&self, resume: Instant) {
+        if self.io.is_unix() {
+            std::thread::sleep(resume.saturating_duration_since(Instant::now()));
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep_until(resume).await;
         }
     }
 

@@ -2,7 +2,7 @@ use super::*;
 
 /// A server that sends `rate` bytes a second as long as what it sent and nobody read is less than `room`.
 fn settles(rate: f64, room: f64) -> (Duration, f64) {
-    let mut pace = Pace::new(true);
+    let mut pace = Pace::new(&PAUSES);
     pace.set_late(true);
     let begun = Instant::now();
     let (mut now, mut waiting, mut total) = (begun, 0.0_f64, 0.0_f64);
@@ -40,7 +40,7 @@ fn a_slow_server_is_not_waited_for_in_vain() {
 
 #[test]
 fn who_is_not_late_never_waits() {
-    let mut pace = Pace::new(true);
+    let mut pace = Pace::new(&PAUSES);
     let now = Instant::now();
     pace.note(10, now);
     assert_eq!(pace.resume(), None);
@@ -53,7 +53,7 @@ fn who_is_not_late_never_waits() {
 
 #[test]
 fn a_large_read_is_followed_at_once() {
-    let mut pace = Pace::new(true);
+    let mut pace = Pace::new(&PAUSES);
     pace.set_late(true);
     pace.note(SHORT_BYTES, Instant::now());
     assert_eq!(pace.resume(), None);
@@ -61,7 +61,7 @@ fn a_large_read_is_followed_at_once() {
 
 #[test]
 fn without_pauses_there_are_none() {
-    let mut pace = Pace::new(false);
+    let mut pace = Pace::new(&[]);
     pace.set_late(true);
     pace.note(10, Instant::now());
     assert_eq!(pace.resume(), None);
@@ -70,7 +70,7 @@ fn without_pauses_there_are_none() {
 /// A row of half a megabyte comes in many reads, none of which tells how late it is.
 #[test]
 fn a_pause_is_judged_by_reads_in_large_rows_too() {
-    let mut pace = Pace::new(true);
+    let mut pace = Pace::new(&PAUSES);
     pace.set_late(true);
     let mut now = Instant::now();
     // 8 KiB a pause, however long that is.
@@ -84,7 +84,7 @@ fn a_pause_is_judged_by_reads_in_large_rows_too() {
 /// A while that is fast by chance, and is over before the next one, does not make pauses short.
 #[test]
 fn a_burst_is_no_reason_for_shorter_pauses() {
-    let mut pace = Pace::new(true);
+    let mut pace = Pace::new(&PAUSES);
     pace.set_late(true);
     let begun = Instant::now();
     let mut now = begun;
@@ -101,7 +101,7 @@ fn a_burst_is_no_reason_for_shorter_pauses() {
 
 #[test]
 fn trials_in_vain_become_rare() {
-    let mut pace = Pace::new(true);
+    let mut pace = Pace::new(&PAUSES);
     pace.set_late(true);
     let (mut now, mut trials) = (Instant::now(), 0);
     for _ in 0..2_000 {

@@ -274,7 +274,7 @@ async fn a_wire_that_breaks_at_any_byte_gives_whole_messages_and_no_more() {
     let mut shown = Vec::new();
     for bytes in 0..=wire.len() {
         let (client, mut server) = tokio::net::UnixStream::pair().unwrap();
-        let mut stream = Stream::new(Io::Unix(client), &start());
+        let mut stream = Stream::new(Io::Unix(Socket::new(client)), &start());
         server.write_all(&wire[..bytes]).await.unwrap();
         drop(server);
         let mut heard = Vec::new();
