@@ -164,11 +164,10 @@ impl Landing {
         absent.map(|(index, _)| (index, None)).collect()
     }
 
-    /// The same under a schema that has columns more, in which no cell lands.
-    pub(crate) fn extended_to(&self, schema: &Arc<TableSchema>) -> Landing {
+    /// Goes on under a schema that has columns more, in which no cell lands.
+    pub(crate) fn extend_to(&mut self, schema: &Arc<TableSchema>) {
         let more = self.schema.columns.len()..schema.columns.len();
-        let more = more.filter_map(|at| Some((u32::try_from(at).ok()?, None)));
-        let absent = self.absent.iter().cloned().chain(more).collect();
-        Landing { schema: Arc::clone(schema), absent, ..self.clone() }
+        self.absent.extend(more.filter_map(|at| Some((u32::try_from(at).ok()?, None))));
+        self.schema = Arc::clone(schema);
     }
 }

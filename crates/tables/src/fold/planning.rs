@@ -158,7 +158,7 @@ impl Fold {
             self.events.push(FoldEvent::Orphan { oid, name: relation.to_string() });
         }
         let old_is_whole = !self.may_have_partial_leaf(oid, owner);
-        let is_own = owner == oid || !told.is_empty() || old_is_whole != shared.old_is_whole;
+        let is_own = !told.is_empty() || old_is_whole != shared.old_is_whole;
         let landing = if is_own {
             let text = |place: &u32| told.get(place).cloned();
             let absent = shared.absent.iter().map(|(place, _)| (*place, text(place))).collect();

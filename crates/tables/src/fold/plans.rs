@@ -6,7 +6,7 @@
 //! a schema only ever adds columns.
 //! Fails: never.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap;
 
@@ -18,17 +18,16 @@ use crate::schema::TableSchema;
 pub(super) struct Plans {
     slots: Vec<Option<Planned>>,
     free: Vec<u32>,
-    /// Entries of `Landing::columns` over all landings.
+    /// What all landings hold, in column numbers.
     cells: usize,
-    shared: FxHashMap<(u64, TableIndex), Arc<Landing>>,
+    /// By shape. Whoever has a plan keeps them.
+    shared: FxHashMap<(u64, TableIndex), Weak<Landing>>,
 }
 
 /// The plan of a relation, and the table it leads to.
 pub(super) struct Planned {
     pub(super) table: TableIndex,
     pub(super) plan: Plan,
-    /// The columns of its landing, if it was the first to have it.
-    cells: u32,
 }
 
 impl Plans {
@@ -43,11 +42,8 @@ impl Plans {
                 number
             }
         };
-        // One that is shared is held here too, for those that come.
-        let is_first = Arc::strong_count(&plan.landing) <= 2;
-        let cells = if is_first { u32::try_from(plan.columns.len()).ok()? } else { 0 };
-        let planned = Planned { table, plan, cells };
-        self.cells += planned.cells();
+        let planned = Planned { table, plan };
+        self.cells += planned.cells_alone();
         *self.slots.get_mut(usize::try_from(number).ok()?)? = Some(planned);
         Some(number)
     }
@@ -59,7 +55,7 @@ impl Plans {
     pub(super) fn remove(&mut self, number: u32) {
         let slot = usize::try_from(number).ok().and_then(|number| self.slots.get_mut(number));
         if let Some(planned) = slot.and_then(Option::take) {
-            self.cells = self.cells.saturating_sub(planned.cells());
+            self.cells = self.cells.saturating_sub(planned.cells_alone());
             self.free.push(number);
         }
     }
@@ -86,36 +82,55 @@ impl Plans {
 
     /// The plans of a table go on under its new schema.
     pub(super) fn change_schema(&mut self, table: TableIndex, schema: &Arc<TableSchema>) {
+        // A shape that comes anew must meet the new schema: what was dropped may be back.
+        self.shared.retain(|(_, of), _| *of != table);
         // Plans that shared a landing share the one that comes of it. The old one is kept meanwhile, so that its address is nobody else's.
         let mut extended: FxHashMap<*const Landing, (Arc<Landing>, Arc<Landing>)> = FxHashMap::default();
         for planned in self.slots.iter_mut().flatten().filter(|planned| planned.table == table) {
             let landing = &mut planned.plan.landing;
-            let (_, now) = extended
-                .entry(Arc::as_ptr(landing))
-                .or_insert_with(|| (Arc::clone(landing), Arc::new(landing.extended_to(schema))));
+            if let Some(own) = Arc::get_mut(landing) {
+                self.cells += extend(own, schema);
+                continue;
+            }
+            let (_, now) = extended.entry(Arc::as_ptr(landing)).or_insert_with(|| {
+                let mut now = (**landing).clone();
+                self.cells += extend(&mut now, schema);
+                (Arc::clone(landing), Arc::new(now))
+            });
             *landing = Arc::clone(now);
         }
-        // A shape that comes anew must meet the new schema: what was dropped may be back.
-        self.shared.retain(|(_, of), _| *of != table);
     }
 
     /// The landing of a shape that another leaf of the table had before.
     pub(super) fn shared(&self, shape: u64, table: TableIndex) -> Option<Arc<Landing>> {
-        self.shared.get(&(shape, table)).cloned()
+        self.shared.get(&(shape, table))?.upgrade()
     }
 
     pub(super) fn share(&mut self, shape: u64, table: TableIndex, landing: &Arc<Landing>) {
         if self.shared.len() >= SHARED_MAX {
             self.shared.clear();
         }
-        self.shared.insert((shape, table), Arc::clone(landing));
+        self.shared.insert((shape, table), Arc::downgrade(landing));
     }
 }
 
 impl Planned {
-    fn cells(&self) -> usize {
-        usize::try_from(self.cells).unwrap_or(usize::MAX)
+    /// What nobody else's plan holds as well.
+    fn cells_alone(&self) -> usize {
+        if Arc::strong_count(&self.plan.landing) == 1 { cells(&self.plan.landing) } else { 0 }
     }
+}
+
+/// Gives a landing the columns that its table has got, and tells how much larger that made it.
+fn extend(landing: &mut Landing, schema: &Arc<TableSchema>) -> usize {
+    let before = cells(landing);
+    landing.extend_to(schema);
+    cells(landing) - before
+}
+
+/// What a landing holds, in column numbers.
+fn cells(landing: &Landing) -> usize {
+    landing.columns.len() + size_of_val(landing.absent.as_slice()) / size_of::<u32>()
 }
 
 /// 32 MiB of column numbers: 100,000 tables of 80 columns.

@@ -8,6 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use pgwire_replication::protocol::framing;
@@ -36,6 +37,11 @@ impl Io {
     /// Has a peer nearby join what it sends while nobody reads. Only TCP does so.
     pub(super) fn limit_arrivals(&mut self) -> io::Result<()> {
         self.tcp().map_or(Ok(()), |socket| socket.limit_arrivals())
+    }
+
+    /// The peer was asked something, and has answered.
+    pub(super) fn answered_within(&mut self, elapsed: Duration) {
+        self.tcp().into_iter().for_each(|socket| socket.answered_within(elapsed));
     }
 
     /// Until somebody waits for it, nothing that arrives wakes anybody up.

@@ -183,6 +183,7 @@ impl Session {
             return Err(Error::transient("an earlier command of this session was given up"));
         }
         let name = command.split(' ').next().unwrap_or_default();
+        let asked = Instant::now();
         self.send(command).await?;
         let mut answer = Answer::default();
         self.out_of_step = true;
@@ -194,6 +195,7 @@ impl Session {
             let rest = tokio::time::timeout(CANCEL_TIME_MAX, self.collect(&mut answer));
             rest.await.unwrap_or_else(|_| Err(no_answer(name, timeout)))?;
         }
+        self.io.answered_within(asked.elapsed());
         self.out_of_step = false;
         match answer.error.take() {
             None => Ok(answer),

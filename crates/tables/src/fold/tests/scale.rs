@@ -158,6 +158,17 @@ fn leaves_of_one_shape_share_where_their_cells_land() {
     insert(&mut fold, 2, &row(1_601));
     assert_eq!(insert(&mut fold, 3, &row(1_600)), i64::from(leaves) + 2);
     assert_eq!(fold.plans.landings(), 2);
+    // Six numbers for the column that the others have no cell of.
+    let leaf = 1_601;
+    assert_eq!(fold.plans.cells(), 1_600 + 6 + leaf);
+    // What many hold goes with the last of them, and the first of them was another.
+    let narrow = self::names(1);
+    fold.apply(&relation(2, &narrow)).unwrap();
+    for oid in ROOT + 2..=ROOT + leaves {
+        assert_eq!(fold.plans.cells(), 1_600 + 6);
+        fold.apply(&relation(oid, &narrow)).unwrap();
+    }
+    assert_eq!(fold.plans.cells(), 0);
 }
 
 #[test]

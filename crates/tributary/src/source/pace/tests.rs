@@ -1,8 +1,8 @@
 use super::*;
 
 /// A server that sends `rate` bytes a second as long as what it sent and nobody read is less than `room`.
-fn settles(rate: f64, room: f64) -> (Duration, f64) {
-    let mut pace = Pace::new(&PAUSES);
+fn settles(pauses: &'static [Duration], rate: f64, room: f64) -> (Duration, f64) {
+    let mut pace = Pace::new(pauses);
     pace.set_late(true);
     let begun = Instant::now();
     let (mut now, mut waiting, mut total) = (begun, 0.0_f64, 0.0_f64);
@@ -15,26 +15,35 @@ fn settles(rate: f64, room: f64) -> (Duration, f64) {
         pace.note(waiting as usize, now);
         waiting = 0.0;
     }
-    (PAUSES[pace.pause], total / 20.0 / rate)
+    (pauses[pace.pause], total / 20.0 / rate)
 }
 
 #[test]
 fn a_pause_that_costs_nothing_stays_long() {
-    let (pause, share) = settles(30e6, 4e6);
+    let (pause, share) = settles(&PAUSES, 30e6, 4e6);
     assert_eq!(pause, Duration::from_millis(20));
     assert!(share > 0.95, "{share}");
 }
 
 #[test]
 fn a_pause_in_which_the_server_waits_is_shortened() {
-    let (pause, share) = settles(30e6, 25e3);
+    let (pause, share) = settles(&PAUSES, 30e6, 25e3);
     assert!(pause <= Duration::from_millis(1), "{pause:?}");
     assert!(share > 0.6, "{share}");
 }
 
 #[test]
+fn a_unix_socket_that_fills_in_half_a_millisecond_loses_nothing_by_pauses() {
+    for (rate, longest) in [(50e6, 400), (100e6, 200)] {
+        let (pause, share) = settles(&UNIX_PAUSES, rate, 28e3);
+        assert!(pause <= Duration::from_micros(longest), "{pause:?} at {rate}");
+        assert!(share > 0.9, "{share} at {rate}");
+    }
+}
+
+#[test]
 fn a_slow_server_is_not_waited_for_in_vain() {
-    let (_, share) = settles(1e3, 1e5);
+    let (_, share) = settles(&PAUSES, 1e3, 1e5);
     assert!(share > 0.9, "{share}");
 }
 

@@ -275,6 +275,8 @@ async fn a_wire_that_breaks_at_any_byte_gives_whole_messages_and_no_more() {
     for bytes in 0..=wire.len() {
         let (client, mut server) = tokio::net::UnixStream::pair().unwrap();
         let mut stream = Stream::new(Io::Unix(Socket::new(client)), &start());
+        // As one that reads after pauses, and as one that does not.
+        stream.set_late(bytes % 2 == 0);
         server.write_all(&wire[..bytes]).await.unwrap();
         drop(server);
         let mut heard = Vec::new();
