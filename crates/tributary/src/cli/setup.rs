@@ -12,7 +12,7 @@ use lake::log;
 use serde_json::{Value, json};
 
 use super::Answer;
-use crate::config::Config;
+use crate::config::{Config, SnapshotMode};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::offline;
 use crate::pipeline::{self, bootstrap, publication};
@@ -217,9 +217,13 @@ async fn accept_publication(config: &Config, sql: &Sql) -> Result<Answer> {
     let accepted = publication::accept(store.as_ref(), sql, &config.source.publication).await?;
     let names = config.source.publication.join(", ");
     let text = if accepted {
+        let gained = match config.snapshot.mode {
+            SnapshotMode::Initial => "tables that it gained are read by the next `tributary run`",
+            SnapshotMode::Never => "tables that it gained come with what changes while they are published",
+        };
         format!(
             "accepted the definition of publication {names}\n\
-             what it left out until now is not in the lake; tables that it gained come with what changes from now on\n"
+             what it left out of the other tables until now is not in the lake; {gained}\n"
         )
     } else {
         format!("publication {names} is what the log recorded; nothing was changed\n")
