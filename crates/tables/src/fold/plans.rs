@@ -20,7 +20,7 @@ pub(super) struct Plans {
     free: Vec<u32>,
     /// What all landings hold, in column numbers.
     cells: usize,
-    /// By shape. Whoever has a plan keeps them.
+    /// Those that leaves have now, for leaves of the same shape that come.
     shared: FxHashMap<(u64, TableIndex), Weak<Landing>>,
 }
 

@@ -283,14 +283,14 @@ mod tests {
     #[tokio::test]
     async fn only_what_a_peer_nearby_sends_is_limited() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut near = Socket::connect(listener.local_addr().unwrap()).await.unwrap();
+        near.answered_within(NEAR);
         let (mut busy, mut far) = (pair().await.0, pair().await.0);
         for (peer, quickest) in [(&mut busy, 300), (&mut far, 3_000)] {
             for micros in [20_000, quickest, 5_000] {
                 peer.answered_within(Duration::from_micros(micros));
             }
         }
-        let near = Socket { round_trip: near.round_trip.min(NEAR), ..near };
         for (is_near, socket) in [(true, near), (true, busy), (false, far), (false, pair().await.0)] {
             let buffer = || {
                 let mut bytes = 0;
